@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# `make help` lists what there is. What a target needs, it installs: see
+# hack/deps.sh. All pinned versions are in hack/versions.env.
+
+include hack/versions.env
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+# Tools and downloads are kept here, so that every checkout can use them.
+export NODEGADGET_CACHE ?= $(HOME)/.cache/nodegadget
+
+VERSION ?= $(shell git describe --always --dirty --tags --abbrev=12 2>/dev/null || echo devel)
+# Stripped, without paths and build IDs: the same commit gives the same bytes.
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+	-ldflags '-s -w -buildid= -X nodegadget.dev/pkg/version.Version=$(VERSION)'
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+FUZZTIME ?= 20s
+# Files that collect test results across targets, and further arguments.
+TALLY ?=
+KERNEL_ARGS ?=
+BENCH_ARGS ?=
+BENCHTIME ?= 1s
+
+SUMMARY := build/testsummary $(if $(TALLY),-tally $(TALLY))
+
+##@ Start here
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: build ## Build, then trace exec on this machine
+	@hack/foreground.sh $(SUDO) bin/kubectl-gadget trace exec --local
+
+.PHONY: test
+test: objects build/testsummary ## Vet, and run all tests; as root also those on this kernel
+	go vet ./...
+	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -v '/test/live$$')
+	$(SUMMARY) test -timeout 30m -count 1 ./test/live
+
+##@ Build
+
+.PHONY: build
+build: objects ## Build every program of cmd/ to bin/
+	$(GO_BUILD) -o bin/ ./cmd/...
+
+# Every folder of gadgets/ with a gadget.bpf.c is a gadget.
+GADGETS := $(wildcard gadgets/*/gadget.bpf.c)
+OBJECTS := $(GADGETS:.bpf.c=.x86_64.o) $(GADGETS:.bpf.c=.arm64.o)
+HEADERS := $(wildcard gadgets/*/*.h)
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
+.PHONY: objects
+objects: deps-build ## Compile the gadgets that changed, for x86_64 and arm64
+	@+$(MAKE) --no-print-directory $(JOBS) compile
+
+.PHONY: compile
+compile: $(OBJECTS)
+	@:
+
+gadgets/%.x86_64.o: gadgets/%.bpf.c $(HEADERS) hack/bpfcc.sh hack/versions.env
+	hack/bpfcc.sh $< $@
+
+gadgets/%.arm64.o: gadgets/%.bpf.c $(HEADERS) hack/bpfcc.sh hack/versions.env
+	hack/bpfcc.sh $< $@
+
+.PHONY: generate
+generate: deps-generate ## Regenerate all that is generated: gRPC code, objects, go generate
+	hack/protobuf.sh
+	@+$(MAKE) --no-print-directory $(JOBS) compile
+	go generate ./...
+
+.PHONY: image
+image: ## Build the agent's container image with buildah, podman or docker
+	hack/image.sh nodegadget:$(VERSION) --build-arg VERSION=$(VERSION) \
+		--build-arg GOLANG=$(IMAGE_GOLANG) --build-arg BASE=$(IMAGE_BASE)
+
+.PHONY: clean
+clean: ## Remove what the build made, except files that are in git
+	rm -rf bin build
+
+##@ Check
+
+.PHONY: fmt
+fmt: deps-lint ## Format Go and C
+	$(NODEGADGET_CACHE)/bin/gofumpt -w .
+	find gadgets -name '*.[ch]' -exec clang-format-$(LLVM) -i {} +
+
+.PHONY: lint
+lint: deps-lint deps-generate ## Run every linter, and check that generated files are current
+	hack/lint.sh
+
+.PHONY: test-race
+test-race: build/testsummary ## Run the unit tests under the race detector
+	CGO_ENABLED=1 $(SUMMARY) test -race $$(go list ./... | grep -v '/test/')
+
+.PHONY: test-kernels
+test-kernels: deps-kernels objects build/testsummary ## Run the live tests on other kernels, under qemu
+	CGO_ENABLED=0 GOARCH=amd64 go test -c -o build/live.amd64 ./test/live
+	CGO_ENABLED=0 GOARCH=arm64 go test -c -o build/live.arm64 ./test/live
+	rm -rf build/kernels
+	status=0; \
+	go run ./test/kernels run $(KERNEL_ARGS) --log-dir build/kernels \
+		--bin amd64=build/live.amd64 --bin arm64=build/live.arm64 -- -test.v || status=1; \
+	$(SUMMARY) read build/kernels/*.log || status=1; \
+	exit $$status
+
+.PHONY: fuzz
+fuzz: build/testsummary ## Fuzz every target for FUZZTIME (20s)
+	hack/fuzz.sh $(FUZZTIME) $(SUMMARY) test
+
+.PHONY: bench
+bench: deps-build deps-bench build ## Measure against other tools, and each stage by itself
+	$(SUDO) go run ./test/bench $(BENCH_ARGS)
+	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./pkg/...
+
+.PHONY: ci
+ci: ## Run the whole gate, as CI does
+	.ci/run
+
+build/testsummary: $(wildcard hack/testsummary/*.go)
+	@go build -o $@ ./hack/testsummary
+
+.PHONY: deps-build deps-generate deps-lint deps-kernels deps-bench
+deps-build deps-generate deps-lint deps-kernels deps-bench: deps-%:
+	@hack/deps.sh $*

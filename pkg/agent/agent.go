@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"nodegadget.dev/pkg/btf/kernel"
+	"nodegadget.dev/pkg/gadget"
+	"nodegadget.dev/pkg/version"
+	"nodegadget.dev/pkg/wire"
+)
+
+const (
+	// DefaultQueueSize is how much may wait for one client, in bytes.
+	DefaultQueueSize = 8 << 20
+	// DefaultMaxRuns is how many runs an agent serves at the same time.
+	DefaultMaxRuns = 64
+)
+
+// Options say what an agent works with.
+type Options struct {
+	// Gadgets are those that can be run. Required.
+	Gadgets *gadget.Catalog
+	// Types are the running kernel's; see pkg/btf/kernel.
+	Types kernel.Types
+	// Node is the node's name.
+	Node string
+	// QueueSize bounds what waits for one client, in bytes; 0: DefaultQueueSize.
+	QueueSize int
+	// MaxRuns bounds the number of runs at a time; 0: DefaultMaxRuns.
+	MaxRuns int
+	// Log gets one line for each run; nil discards them.
+	Log *slog.Logger
+}
+
+// Agent serves the wire.Agent service.
+type Agent struct {
+	wire.UnimplementedAgentServer
+	opts Options
+	runs atomic.Int64
+}
+
+// New makes an agent. It loads nothing until a client asks for it.
+func New(opts Options) *Agent {
+	if opts.QueueSize == 0 {
+		opts.QueueSize = DefaultQueueSize
+	}
+	if opts.MaxRuns == 0 {
+		opts.MaxRuns = DefaultMaxRuns
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Agent{opts: opts}
+}
+
+// NewServer makes a gRPC server with the limits of pkg/wire and the agent on it.
+func NewServer(a *Agent, opts ...grpc.ServerOption) *grpc.Server {
+	opts = append(opts,
+		grpc.MaxRecvMsgSize(wire.MaxMessage),
+		grpc.InitialWindowSize(wire.Window),
+		grpc.InitialConnWindowSize(wire.Window),
+		grpc.MaxConcurrentStreams(uint32(4*a.opts.MaxRuns)),
+		grpc.ConnectionTimeout(10*time.Second),
+		// A client whose machine vanished is noticed within half a minute.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+	)
+	server := grpc.NewServer(opts...)
+	wire.RegisterAgentServer(server, a)
+	return server
+}
+
+// Info is part of wire.AgentServer.
+func (a *Agent) Info(context.Context, *wire.InfoRequest) (*wire.InfoResponse, error) {
+	return &wire.InfoResponse{Protocol: wire.Current(), AgentVersion: version.Version, Node: a.node()}, nil
+}
+
+// Catalog is part of wire.AgentServer.
+func (a *Agent) Catalog(context.Context, *wire.CatalogRequest) (*wire.CatalogResponse, error) {
+	response := &wire.CatalogResponse{}
+	for _, name := range a.opts.Gadgets.Names() {
+		object, err := a.opts.Gadgets.Object(name)
+		if err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		response.Gadgets = append(response.Gadgets, wire.FromSpec(&object.Spec))
+	}
+	return response, nil
+}
+
+// Run is part of wire.AgentServer.
+func (a *Agent) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error {
+	defer a.runs.Add(-1)
+	if a.runs.Add(1) > int64(a.opts.MaxRuns) {
+		return status.Errorf(codes.ResourceExhausted, "the agent serves %d runs already, its limit", a.opts.MaxRuns)
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	start := first.GetStart()
+	if start == nil {
+		return status.Error(codes.InvalidArgument, "the first message of a run is not start")
+	}
+	if err := wire.CheckVersion(start.GetProtocol()); err != nil {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	log := a.opts.Log.With("gadget", start.GetGadget())
+	log.Info("run starts", "filter", start.GetFilter(), "params", start.GetParams())
+	err = a.run(stream, start)
+	log.Info("run ended", "error", err)
+	return err
+}
+
+func (a *Agent) node() *wire.Node {
+	return &wire.Node{Name: a.opts.Node, Kernel: a.opts.Types.Source.Release, Arch: Arch(), Btf: a.opts.Types.Source.String()}
+}
+
+// Arch is this machine's architecture by the name that gadget objects bear.
+func Arch() string {
+	if runtime.GOARCH == "amd64" {
+		return "x86_64"
+	}
+	return runtime.GOARCH
+}
+
+// bootTime is the Unix time in nanoseconds at which CLOCK_BOOTTIME was zero.
+func bootTime() (int64, error) {
+	var boot unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {
+		return 0, fmt.Errorf("reading CLOCK_BOOTTIME: %w", err)
+	}
+	return time.Now().UnixNano() - boot.Nano(), nil
+}
+
+// grpcError gives err the status code that tells the client whose fault it is.
+func grpcError(err error, verbose bool) error {
+	var unknown *gadget.UnknownError
+	text := err.Error()
+	if verbose {
+		text = verboseError(err)
+	}
+	switch {
+	case errors.As(err, &unknown):
+		return status.Error(codes.NotFound, text)
+	case errors.Is(err, errUsage):
+		return status.Error(codes.InvalidArgument, text)
+	}
+	return status.Error(codes.Internal, text)
+}

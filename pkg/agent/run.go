@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"google.golang.org/grpc"
+
+	"nodegadget.dev/pkg/event"
+	"nodegadget.dev/pkg/gadget"
+	"nodegadget.dev/pkg/tracer"
+	"nodegadget.dev/pkg/wire"
+)
+
+// lossInterval is how often losses are told; the protocol promises two seconds.
+const lossInterval = time.Second
+
+// errUsage marks errors that are the client's.
+var errUsage = errors.New("usage")
+
+type usageError struct{ error }
+
+func (usageError) Is(target error) bool { return target == errUsage }
+
+// run is one gadget that runs for one client.
+type run struct {
+	stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]
+	tracer *tracer.Tracer
+	queue  *queue
+	told   wire.Loss
+}
+
+func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse], start *wire.Start) error {
+	object, filter, err := a.prepare(start)
+	if err != nil {
+		return grpcError(err, start.GetVerbose())
+	}
+	t, err := tracer.Open(object, tracer.Options{
+		Params:       start.GetParams(),
+		KernelTypes:  a.opts.Types.Spec,
+		BufferSize:   int(min(start.GetBufferSize(), tracer.MaxBufferSize+1)),
+		PerfBuffer:   start.GetPerfBuffer(),
+		Alternatives: start.GetAlternatives(),
+		Interval:     time.Duration(start.GetInterval()),
+	})
+	if err != nil {
+		return grpcError(err, start.GetVerbose())
+	}
+	defer t.Close()
+	r := &run{stream: stream, tracer: t, queue: newQueue(a.opts.QueueSize, filter, object.Spec.Source.Kind != gadget.Events)}
+	if err := r.sendHeader(a.node(), &object.Spec); err != nil {
+		return err
+	}
+	return r.serve()
+}
+
+// prepare checks all that can be checked before anything is loaded.
+func (a *Agent) prepare(start *wire.Start) (*gadget.Object, *event.Filter, error) {
+	if len(start.GetParams()) > wire.MaxParams {
+		return nil, nil, usageError{fmt.Errorf("%d parameters, at most %d are taken", len(start.GetParams()), wire.MaxParams)}
+	}
+	object, err := a.opts.Gadgets.Object(start.GetGadget())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := tracer.CheckParams(&object.Spec, start.GetParams()); err != nil {
+		return nil, nil, usageError{err}
+	}
+	if start.GetFilter() == "" {
+		return object, nil, nil
+	}
+	boot, err := bootTime()
+	if err != nil {
+		return nil, nil, err
+	}
+	schema := event.NewSchema(object.Spec.Source, event.Options{Arch: Arch(), BootTime: time.Unix(0, boot)})
+	filter, err := event.CompileFilter(schema, start.GetFilter())
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return object, filter, nil
+}
+
+func (r *run) sendHeader(node *wire.Node, spec *gadget.Spec) error {
+	boot, err := bootTime()
+	if err != nil {
+		return grpcError(err, false)
+	}
+	header := &wire.Header{Protocol: wire.Current(), Node: node, Gadget: wire.FromSpec(spec), BootTime: boot}
+	for _, c := range r.tracer.Choices() {
+		choice := &wire.Choice{Group: c.Group, Alternative: c.Alternative}
+		for _, rejected := range c.Rejected {
+			choice.Rejected = append(choice.Rejected, rejected.String())
+		}
+		header.Choices = append(header.Choices, choice)
+	}
+	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}})
+}
+
+// serve runs three goroutines until the client stops or leaves, or the gadget
+// ends by itself: one reads the kernel's buffer, one waits for the client's stop,
+// and this one sends.
+func (r *run) serve() error {
+	ctx, cancel := context.WithCancel(r.stream.Context())
+	defer cancel()
+	go func() {
+		defer cancel()
+		awaitStop(r.stream)
+	}()
+	traced := make(chan error, 1)
+	go func() {
+		traced <- r.tracer.Run(ctx, tracer.Handler{Record: r.queue.add, Flush: r.queue.flush})
+		r.queue.close()
+	}()
+	sent := r.send()
+	cancel()
+	// The tracer must have ended before it is closed.
+	if err := <-traced; err != nil {
+		return grpcError(err, false)
+	}
+	if sent != nil {
+		return sent
+	}
+	return r.sendEnd()
+}
+
+// awaitStop returns when the client asks for the end or is gone.
+func awaitStop(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) {
+	for {
+		request, err := stream.Recv()
+		if err != nil && !errors.Is(err, io.EOF) || request.GetStop() != nil {
+			return
+		}
+		if errors.Is(err, io.EOF) {
+			return
+		}
+	}
+}
+
+// send sends batches until the queue is closed and empty, and losses as they grow.
+func (r *run) send() error {
+	ticker := time.NewTicker(lossInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case b, ok := <-r.queue.batches:
+			if !ok {
+				return nil
+			}
+			err := r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Batch{Batch: b}})
+			r.queue.recycle(b)
+			if err != nil {
+				return err
+			}
+		case <-ticker.C:
+			if err := r.sendLoss(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *run) loss() (*wire.Loss, error) {
+	lost, err := r.tracer.Lost()
+	if err != nil {
+		return nil, grpcError(err, false)
+	}
+	return &wire.Loss{Kernel: lost.Records, Skipped: lost.Skipped, Queue: r.queue.lost.Load()}, nil
+}
+
+func (r *run) sendLoss() error {
+	loss, err := r.loss()
+	if err != nil {
+		return err
+	}
+	if loss.Kernel == r.told.Kernel && loss.Queue == r.told.Queue && loss.Skipped == r.told.Skipped {
+		return nil
+	}
+	r.told.Kernel, r.told.Queue, r.told.Skipped = loss.Kernel, loss.Queue, loss.Skipped
+	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: loss}})
+}
+
+func (r *run) sendEnd() error {
+	loss, err := r.loss()
+	if err != nil {
+		return err
+	}
+	end := &wire.End{Records: r.queue.sequence, Loss: loss}
+	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_End{End: end}})
+}
+
+// verboseError adds the verifier's whole log, cut to what a message may hold.
+func verboseError(err error) string {
+	var b strings.Builder
+	b.WriteString(err.Error())
+	for _, log := range verifierLogs(err) {
+		b.WriteString("\n")
+		b.WriteString(log)
+	}
+	const limit = wire.MaxMessage / 4
+	text := b.String()
+	if len(text) > limit {
+		text = text[:limit/2] + "\n[…]\n" + text[len(text)-limit/2:]
+	}
+	return text
+}
+
+// verifierLogs collects the logs of all verifier errors in the tree.
+func verifierLogs(err error) []string {
+	var verifier *ebpf.VerifierError
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var logs []string
+		for _, one := range many.Unwrap() {
+			logs = append(logs, verifierLogs(one)...)
+		}
+		return logs
+	}
+	if one := errors.Unwrap(err); one != nil && !isVerifier(err) {
+		return verifierLogs(one)
+	}
+	if errors.As(err, &verifier) {
+		return []string{fmt.Sprintf("%+v", verifier)}
+	}
+	return nil
+}
+
+func isVerifier(err error) bool {
+	_, ok := err.(*ebpf.VerifierError)
+	return ok
+}
+

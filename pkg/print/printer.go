@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package print
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"nodegadget.dev/pkg/event"
+	"nodegadget.dev/pkg/gadget"
+)
+
+// Options say what is shown, and how. The zero value shows the default columns
+// as a table for a file.
+type Options struct {
+	Mode Mode
+	// Fields are the names of the columns to show, in this order: any of the
+	// schema's, or of an Origin's: node, namespace, pod, container, containerID,
+	// image. None means the mode's own choice. JSON and YAML have the origin and the
+	// timestamp always, so Fields picks from the others there.
+	Fields []string
+	// Kubernetes puts node, namespace, pod and container before the columns that
+	// the mode chooses.
+	Kubernetes bool
+	// Width is the number of the terminal's columns, 0 for what isn't a terminal.
+	Width int
+	// Color marks headers and errors.
+	Color bool
+	// Location is where times of day are shown; nil means time.Local. JSON and YAML
+	// are in UTC.
+	Location *time.Location
+}
+
+// Row is one record of an interval.
+type Row struct {
+	Origin *Origin
+	Record []byte
+}
+
+// form writes records in one mode.
+type form interface {
+	append(dst []byte, origin *Origin, record []byte) []byte
+}
+
+// keptBuffer is what a printer keeps between batches: one batch of unusually
+// large records shouldn't cost memory for the rest of the run.
+const keptBuffer = 1 << 20
+
+// Printer writes the records of one schema. It isn't safe for concurrent use.
+type Printer struct {
+	w    io.Writer
+	form form
+	buf  []byte
+	// table is form where that is one, else nil.
+	table *table
+	// headless means that the next Record has to begin with the table's header.
+	headless  bool
+	intervals int
+}
+
+// New makes a printer of schema's records. It writes nothing before the first
+// Flush or Interval.
+func New(w io.Writer, schema *event.Schema, opts Options) (*Printer, error) {
+	if opts.Location == nil {
+		opts.Location = time.Local
+	}
+	p := &Printer{w: w}
+	if opts.Mode == None {
+		return p, nil
+	}
+	chosen, err := choose(schema, &opts)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case opts.Mode == JSON:
+		p.form, err = newObject(&jsonGrammar, chosen)
+	case opts.Mode == YAML:
+		p.form, err = newObject(&yamlGrammar, chosen)
+	case hasHistogram(chosen):
+		p.form = newHistogram(chosen, &opts)
+	default:
+		p.table = newTable(chosen, &opts)
+		p.form, p.headless = p.table, true
+		if schema.Source.Kind == gadget.Events {
+			p.begin()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// begin writes the header of a stream, whose columns keep their places.
+func (p *Printer) begin() {
+	p.headless = false
+	p.table.fitStream()
+	p.buf = p.table.appendHeader(p.buf)
+}
+
+// Record appends a record of a stream to what the next Flush writes. It keeps
+// neither origin nor record.
+func (p *Printer) Record(origin *Origin, record []byte) {
+	if p.form == nil {
+		return
+	}
+	if p.headless {
+		p.begin()
+	}
+	p.buf = p.form.append(p.buf, origin, record)
+}
+
+// Flush writes what has been recorded, in one Write. Before the first record of
+// an event source that is the header alone.
+func (p *Printer) Flush() error {
+	if len(p.buf) == 0 {
+		return nil
+	}
+	_, err := p.w.Write(p.buf)
+	if p.buf = p.buf[:0]; cap(p.buf) > keptBuffer {
+		p.buf = nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing events: %w", err)
+	}
+	return nil
+}
+
+// Interval writes the rows of one interval of a table or snapshot, which the
+// caller has sorted and limited.
+func (p *Printer) Interval(rows []Row) error {
+	if p.form == nil {
+		return nil
+	}
+	if p.table != nil {
+		if p.intervals > 0 {
+			p.buf = append(p.buf, '\n')
+		}
+		p.headless = false
+		p.table.fitRows(rows)
+		p.buf = p.table.appendHeader(p.buf)
+	}
+	p.intervals++
+	for i := range rows {
+		p.buf = p.form.append(p.buf, rows[i].Origin, rows[i].Record)
+	}
+	return p.Flush()
+}

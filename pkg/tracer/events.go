@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/perf"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// runEvents reads the buffer. The kernel wakes the reader only when much is
+// waiting; otherwise it looks every flushInterval.
+func (t *Tracer) runEvents(ctx context.Context, h Handler) error {
+	next, close, err := t.openBuffer()
+	if err != nil {
+		return err
+	}
+	defer close()
+	stop := false
+	for {
+		// A deadline in the past makes next hand out what is there and not wait.
+		deadline := time.Now()
+		if !stop {
+			deadline = deadline.Add(flushInterval)
+		}
+		err := drain(next, deadline, h.Record)
+		h.Flush()
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("reading events: %w", err)
+		case stop:
+			return nil
+		case ctx.Err() != nil:
+			// Once more after the programs are gone: now the buffer only empties.
+			t.detach()
+			stop = true
+		}
+	}
+}
+
+// nextFunc returns the next record. It waits for one until the deadline, and
+// then returns what is in the buffer before it returns os.ErrDeadlineExceeded.
+type nextFunc func(deadline time.Time) ([]byte, error)
+
+func drain(next nextFunc, deadline time.Time, each func([]byte)) error {
+	for {
+		record, err := next(deadline)
+		if err != nil {
+			return err
+		}
+		if len(record) > 0 {
+			each(record)
+		}
+	}
+}
+
+func (t *Tracer) openBuffer() (nextFunc, func() error, error) {
+	if t.usePerf {
+		return openPerf(t.maps[t.source.Map], int(t.size))
+	}
+	reader, err := ringbuf.NewReader(t.maps[t.source.Map])
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening ring buffer: %w", err)
+	}
+	var record ringbuf.Record
+	var set time.Time
+	return func(deadline time.Time) ([]byte, error) {
+		if deadline != set {
+			reader.SetDeadline(deadline)
+			set = deadline
+		}
+		err := reader.ReadInto(&record)
+		return record.RawSample, err
+	}, reader.Close, nil
+}
+
+// openPerf splits size among the CPUs. What a full buffer loses is counted by
+// the program that could not write; the reader's own count is the same loss again.
+func openPerf(m *ebpf.Map, size int) (nextFunc, func() error, error) {
+	perCPU := max(size/runtime.NumCPU(), os.Getpagesize())
+	reader, err := perf.NewReaderWithOptions(m, perCPU, perf.ReaderOptions{Watermark: perCPU / perfWatermarkShare})
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening perf buffer: %w", err)
+	}
+	var record perf.Record
+	var set time.Time
+	return func(deadline time.Time) ([]byte, error) {
+		if deadline != set {
+			reader.SetDeadline(deadline)
+			set = deadline
+		}
+		if err := reader.ReadInto(&record); err != nil {
+			return nil, err
+		}
+		return record.RawSample, nil
+	}, reader.Close, nil
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// runTable reads and empties the table every interval, and once more at the end.
+func (t *Tracer) runTable(ctx context.Context, h Handler) error {
+	interval := t.opts.Interval
+	if interval == 0 {
+		interval = DefaultInterval
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.detach()
+		}
+		if err := t.takeTable(h.Record); err != nil {
+			return fmt.Errorf("reading table: %w", err)
+		}
+		h.Flush()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// takeTable puts an empty table in the place of the current one and hands out
+// the latter. The kernel's update of an array of maps returns only when no
+// program uses the old map any more (maybe_wait_bpf_programs in
+// kernel/bpf/syscall.c), so that nothing is added to it while it is read.
+func (t *Tracer) takeTable(each func([]byte)) error {
+	fresh, err := ebpf.NewMap(t.template)
+	if err != nil {
+		return fmt.Errorf("making a new table: %w", err)
+	}
+	if err := t.maps[tableMap].Put(uint32(0), fresh); err != nil {
+		fresh.Close()
+		return fmt.Errorf("exchanging tables: %w", err)
+	}
+	old := t.maps[t.source.Map]
+	t.maps[t.source.Map] = fresh
+	defer old.Close()
+
+	var key, value []byte
+	record := make([]byte, t.source.Size)
+	valueOffset := (t.source.KeySize + 7) &^ 7
+	entries := old.Iterate()
+	for entries.Next(&key, &value) {
+		clear(record)
+		copy(record, key)
+		copy(record[valueOffset:], value)
+		each(record)
+	}
+	return entries.Err()
+}
+
+// runSnapshot runs the iterator program once, or every interval.
+func (t *Tracer) runSnapshot(ctx context.Context, h Handler) error {
+	for {
+		for _, a := range t.attached {
+			iterator, ok := a.link.(*link.Iter)
+			if !ok {
+				return fmt.Errorf("program %s is not an iterator", a.name)
+			}
+			if err := t.readIterator(ctx, iterator, h.Record); err != nil {
+				return fmt.Errorf("reading snapshot: %w", err)
+			}
+		}
+		h.Flush()
+		if t.opts.Interval == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(t.opts.Interval):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (t *Tracer) readIterator(ctx context.Context, iterator *link.Iter, each func([]byte)) error {
+	out, err := iterator.Open()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	// Whole records only: the kernel may hand out any number of bytes at a time.
+	record := make([]byte, t.source.Size)
+	for ctx.Err() == nil {
+		_, err := io.ReadFull(out, record)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		each(record)
+	}
+	return nil
+}

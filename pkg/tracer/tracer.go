@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"nodegadget.dev/pkg/gadget"
+)
+
+// Tracer is a gadget that is loaded and attached. Its methods may be called
+// concurrently, but Run only once.
+type Tracer struct {
+	source   gadget.Source
+	opts     Options
+	size     uint32
+	usePerf  bool
+	maps     map[string]*ebpf.Map
+	template *ebpf.MapSpec
+	attached []attachment
+	choices  []Choice
+}
+
+// Loss is what did not reach the reader since the start. Both only grow.
+type Loss struct {
+	// Records could not be written, because the buffer or the table was full.
+	Records uint64
+	// Skipped runs of programs: the kernel does not run a program inside itself
+	// on one CPU. A skipped run need not have meant a record.
+	Skipped uint64
+}
+
+// Open loads and attaches the gadget. From then on records pile up; Run hands
+// them out. Errors say what stands in the way: an *UnsupportedError if the kernel
+// has no hook for it.
+func Open(object *gadget.Object, opts Options) (*Tracer, error) {
+	if opts.Interval != 0 && opts.Interval < MinInterval {
+		return nil, fmt.Errorf("interval of %v, want at least %v", opts.Interval, MinInterval)
+	}
+	l, err := newLoader(object, opts)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tracer{source: l.spec.Source, opts: opts, size: l.size, usePerf: l.usePerf, maps: l.maps}
+	if t.source.Kind == gadget.Table {
+		t.template = l.coll.Maps[t.source.Map].Copy()
+	}
+	for _, group := range l.spec.Groups {
+		choice, attached, err := l.attachGroup(group)
+		if err != nil {
+			t.Close()
+			return nil, err
+		}
+		t.attached = append(t.attached, attached...)
+		t.choices = append(t.choices, choice)
+	}
+	l.closeMaps(t.source.Map, lostMap, containersMap, tableMap)
+	return t, nil
+}
+
+// Choices says which alternative of each group is attached.
+func (t *Tracer) Choices() []Choice { return t.choices }
+
+// UsesPerfBuffer says whether events come through a perf event array.
+func (t *Tracer) UsesPerfBuffer() bool { return t.usePerf }
+
+// Handler receives records. Its functions are called one after the other.
+type Handler struct {
+	// Record gets a record; its bytes are valid until it returns.
+	Record func(record []byte)
+	// Flush is called when no more records wait, at least every 20 ms, and for
+	// tables and snapshots at the end of each interval.
+	Flush func()
+}
+
+// Run hands out records until ctx ends; then it detaches the programs, hands out
+// what is still waiting and returns nil. A snapshot without an interval ends by itself.
+func (t *Tracer) Run(ctx context.Context, h Handler) error {
+	switch t.source.Kind {
+	case gadget.Events:
+		return t.runEvents(ctx, h)
+	case gadget.Table:
+		return t.runTable(ctx, h)
+	default:
+		return t.runSnapshot(ctx, h)
+	}
+}
+
+// detach takes the programs from their hooks; they stay loaded, so that Lost still works.
+func (t *Tracer) detach() {
+	for i := range t.attached {
+		t.attached[i].detach()
+		t.attached[i].link = nil
+	}
+}
+
+// Lost reads the counters.
+func (t *Tracer) Lost() (Loss, error) {
+	var loss Loss
+	var perCPU []uint64
+	if m := t.maps[lostMap]; m != nil {
+		if err := m.Lookup(uint32(0), &perCPU); err != nil {
+			return loss, fmt.Errorf("reading lost records: %w", err)
+		}
+	}
+	for _, n := range perCPU {
+		loss.Records += n
+	}
+	for _, a := range t.attached {
+		stats, err := a.program.Stats()
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			continue
+		}
+		if err != nil {
+			return loss, fmt.Errorf("reading skipped runs: %w", err)
+		}
+		loss.Skipped += stats.RecursionMisses
+	}
+	return loss, nil
+}
+
+// Verdict is what the container filter does with a cgroup's records.
+type Verdict uint8
+
+// The verdicts; see enum gadget_verdict. An unknown cgroup's records are sent up.
+const (
+	VerdictUnknown Verdict = iota
+	VerdictIn
+	VerdictOut
+)
+
+// SetContainer tells the kernel-side filter what to do with a cgroup's records.
+// It has an effect only with Options.FilterContainers.
+func (t *Tracer) SetContainer(cgroupID uint64, verdict Verdict) error {
+	m := t.maps[containersMap]
+	if verdict == VerdictUnknown {
+		if err := m.Delete(cgroupID); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forgetting cgroup %d: %w", cgroupID, err)
+		}
+		return nil
+	}
+	if err := m.Put(cgroupID, uint8(verdict)); err != nil {
+		return fmt.Errorf("setting verdict of cgroup %d: %w", cgroupID, err)
+	}
+	return nil
+}
+
+// Close removes all that was loaded. It must not be called while Run runs.
+func (t *Tracer) Close() {
+	closeAll(t.attached)
+	t.attached = nil
+	for _, m := range t.maps {
+		m.Close()
+	}
+}

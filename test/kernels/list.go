@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// list prints the matrix, and what is in the cache for it.
+func list(opts storeOptions, stdout io.Writer) error {
+	_, kernels, err := opts.load()
+	if err != nil {
+		return err
+	}
+	s := opts.open(io.Discard)
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tARCH\tPACKAGE\tCOMMENT")
+	for _, k := range kernels {
+		cached := "(not fetched)"
+		if c, ok := s.chosen(k.Name, k.Arch, k.Source); ok {
+			cached = c.Package.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.Name, k.Arch, cached, k.Comment)
+	}
+	return w.Flush()
+}
+
+// fetch fills the cache, everything a run needs included, and prints where
+// things are: name, package, version, boot image, BTF.
+func fetch(ctx context.Context, opts storeOptions, stdout, stderr io.Writer) error {
+	m, kernels, err := opts.load()
+	if err != nil {
+		return err
+	}
+	s := opts.open(stderr)
+	for _, k := range kernels {
+		image, err := s.kernel(ctx, k)
+		if err != nil {
+			return err
+		}
+		if _, err := s.busybox(ctx, k.Arch, m.Busybox); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "%s\t%s\t%s\t%s\t%s\n", k.Name, image.Package.Name, image.Package.Version, image.Boot, image.BTF)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kernels runs a static test binary as root inside real Debian kernels
+// and brings its output and its exit code back.
+//
+//	go run ./test/kernels list
+//	go run ./test/kernels fetch
+//	CGO_ENABLED=0 go test -c -o /tmp/amd64.test ./pkg/…
+//	go run ./test/kernels run --kernel 5.10 --bin amd64=/tmp/amd64.test -- -test.v
+//
+// The kernels are configuration: matrix.yaml names a package pattern and the
+// suites to look in. Packages come from the Debian mirror of the machine, through
+// an apt with a state of its own that checks the signatures. They are booted by
+// qemu's software emulation, with all files in the initramfs; a guest is up in
+// about three seconds. Neither root nor KVM is needed on this machine.
+//
+// Everything fetched stays in the cache, so a second run needs no network.
+//
+// The way of a kernel through the files: matrix.go, fetch.go (apt.go, index.go,
+// version.go), deb.go, image.go, btf.go; then initramfs.go (cpio.go), vm.go,
+// guest/, serial.go, report.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage:
+  kernels list  [flags]
+  kernels fetch [flags]
+  kernels run   [flags] --bin ARCH=PATH... -- ARGS...
+
+Each command explains its flags with -h.`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errKernelsFailed):
+		os.Exit(1)
+	default:
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	command := "help"
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "list":
+		opts, err := parseStoreFlags(command, args)
+		if err != nil {
+			return err
+		}
+		return list(opts, os.Stdout)
+	case "fetch":
+		opts, err := parseStoreFlags(command, args)
+		if err != nil {
+			return err
+		}
+		return fetch(ctx, opts, os.Stdout, os.Stderr)
+	case "run":
+		opts, err := parseRunFlags(args)
+		if err != nil {
+			return err
+		}
+		return runMatrix(ctx, opts, os.Stdout, os.Stderr)
+	case "help", "-h", "--help":
+		fmt.Println(usage)
+		return nil
+	default:
+		return fmt.Errorf("no command %q, have list, fetch and run", command)
+	}
+}
