@@ -70,7 +70,7 @@ func (a *Agent) prepare(start *wire.Start) (*gadget.Object, *event.Filter, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := tracer.CheckParams(&object.Spec, start.GetParams()); err != nil {
+	if err := object.Spec.CheckParams(start.GetParams()); err != nil {
 		return nil, nil, usageError{err}
 	}
 	if start.GetFilter() == "" {

@@ -35,6 +35,11 @@ const (
 	Slots
 )
 
+// String names the kind as inspect shows it.
+func (k ValueKind) String() string {
+	return [...]string{"null", "int", "uint", "bool", "text", "list", "time", "slots"}[k]
+}
+
 // Value is one value of one record. Its Text is valid until the record's bytes
 // change or the same column is read again.
 type Value struct {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -64,6 +65,7 @@ func parseProgram(name string, spec *ebpf.ProgramSpec) (Program, hookTag, error)
 		Section:  clean(spec.SectionName),
 		Optional: tags.has("optional"),
 		When:     flagName(tags.value("when")),
+		Helpers:  helpers(spec.Instructions),
 	}
 	return program, hookTag{group: parts[0], alternative: parts[2], rank: rank}, nil
 }
@@ -88,3 +90,29 @@ func place(groups []Group, program Program, hook hookTag) ([]Group, error) {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// helpers lists the helper functions that the instructions call.
+func helpers(instructions asm.Instructions) []string {
+	names := map[string]bool{}
+	for i := range instructions {
+		if ins := &instructions[i]; ins.IsBuiltinCall() {
+			names[helperName(asm.BuiltinFunc(ins.Constant))] = true
+		}
+	}
+	return sortedKeys(names)
+}
+
+// helperName turns the library's FnKtimeGetBootNs into the kernel's ktime_get_boot_ns.
+func helperName(fn asm.BuiltinFunc) string {
+	var name []byte
+	for i, r := range strings.TrimPrefix(fn.String(), "Fn") {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				name = append(name, '_')
+			}
+			r += 'a' - 'A'
+		}
+		name = append(name, string(r)...)
+	}
+	return string(name)
+}

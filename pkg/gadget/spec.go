@@ -2,7 +2,11 @@
 
 package gadget
 
-import "strings"
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
 
 // Spec is all that is known of a gadget without a kernel. It is plain data: it
 // can be compared, printed and sent to a client that has never heard of the gadget.
@@ -39,6 +43,20 @@ func (s *Spec) Param(name string) (Param, bool) {
 		}
 	}
 	return Param{}, false
+}
+
+// CheckParams says whether params, values by flag name, are valid for the gadget.
+func (s *Spec) CheckParams(params map[string]string) error {
+	for _, name := range sortedKeys(params) {
+		param, ok := s.Param(name)
+		if !ok {
+			return fmt.Errorf("gadget %s has no parameter %q", s.Name, name)
+		}
+		if _, err := param.Encode(params[name], binary.LittleEndian); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SourceKind says how records come about.
@@ -194,6 +212,9 @@ type Program struct {
 	Optional bool
 	// When names the boolean parameter without which the program isn't loaded, or is empty.
 	When string
+	// Helpers are the kernel's helper functions that the program calls, by the
+	// name that they have in include/uapi/linux/bpf.h, sorted.
+	Helpers []string
 }
 
 // Hook is the kind of hook: the section up to its first slash.

@@ -3,7 +3,6 @@
 package tracer
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,22 +60,8 @@ func newLoader(object *gadget.Object, opts Options) (*loader, error) {
 	return l, nil
 }
 
-// CheckParams says whether params are valid for the gadget, without a kernel.
-func CheckParams(spec *gadget.Spec, params map[string]string) error {
-	for name, text := range params {
-		param, ok := spec.Param(name)
-		if !ok {
-			return fmt.Errorf("gadget %s has no parameter %q", spec.Name, name)
-		}
-		if _, err := param.Encode(text, binary.LittleEndian); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (l *loader) setParams() error {
-	if err := CheckParams(&l.spec, l.opts.Params); err != nil {
+	if err := l.spec.CheckParams(l.opts.Params); err != nil {
 		return err
 	}
 	for name, text := range l.opts.Params {

@@ -891,6 +891,7 @@ type Program struct {
 	Section       string                 `protobuf:"bytes,2,opt,name=section,proto3" json:"section,omitempty"`
 	Optional      bool                   `protobuf:"varint,3,opt,name=optional,proto3" json:"optional,omitempty"`
 	When          string                 `protobuf:"bytes,4,opt,name=when,proto3" json:"when,omitempty"`
+	Helpers       []string               `protobuf:"bytes,5,rep,name=helpers,proto3" json:"helpers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -951,6 +952,13 @@ func (x *Program) GetWhen() string {
 		return x.When
 	}
 	return ""
+}
+
+func (x *Program) GetHelpers() []string {
+	if x != nil {
+		return x.Helpers
+	}
+	return nil
 }
 
 type RunRequest struct {
@@ -1762,12 +1770,13 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\vAlternative\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\rR\x04rank\x122\n" +
-	"\bprograms\x18\x03 \x03(\v2\x16.nodegadget.v1.ProgramR\bprograms\"g\n" +
+	"\bprograms\x18\x03 \x03(\v2\x16.nodegadget.v1.ProgramR\bprograms\"\x81\x01\n" +
 	"\aProgram\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asection\x18\x02 \x01(\tR\asection\x12\x1a\n" +
 	"\boptional\x18\x03 \x01(\bR\boptional\x12\x12\n" +
-	"\x04when\x18\x04 \x01(\tR\x04when\"p\n" +
+	"\x04when\x18\x04 \x01(\tR\x04when\x12\x18\n" +
+	"\ahelpers\x18\x05 \x03(\tR\ahelpers\"p\n" +
 	"\n" +
 	"RunRequest\x12,\n" +
 	"\x05start\x18\x01 \x01(\v2\x14.nodegadget.v1.StartH\x00R\x05start\x12)\n" +

@@ -23,7 +23,7 @@ func FromSpec(spec *gadget.Spec) *Gadget {
 			alternative := &Alternative{Name: a.Name, Rank: uint32(a.Rank)}
 			for _, p := range a.Programs {
 				alternative.Programs = append(alternative.Programs,
-					&Program{Name: p.Name, Section: p.Section, Optional: p.Optional, When: p.When})
+					&Program{Name: p.Name, Section: p.Section, Optional: p.Optional, When: p.When, Helpers: p.Helpers})
 			}
 			out.Alternatives = append(out.Alternatives, alternative)
 		}
@@ -72,6 +72,7 @@ func (g *Gadget) Spec() (*gadget.Spec, error) {
 			for _, p := range a.GetPrograms() {
 				alternative.Programs = append(alternative.Programs, gadget.Program{
 					Name: p.GetName(), Section: p.GetSection(), Optional: p.GetOptional(), When: p.GetWhen(),
+					Helpers: p.GetHelpers(),
 				})
 			}
 			out.Alternatives = append(out.Alternatives, alternative)

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"nodegadget.dev/pkg/event"
+	"nodegadget.dev/pkg/gadget"
+	"nodegadget.dev/pkg/print"
+	"nodegadget.dev/pkg/wire"
+)
+
+// byteOrder is that of all architectures that gadgets are built for. Checking a
+// parameter needs one; the agent encodes it anew.
+var byteOrder = binary.LittleEndian
+
+// runOptions are the flags of a run.
+type runOptions struct {
+	gadget       string
+	local        bool
+	agent        string
+	btf          string
+	output       string
+	fields       []string
+	filter       string
+	sort         []string
+	maxEntries   int
+	interval     time.Duration
+	timeout      time.Duration
+	maxEvents    uint64
+	bufferSize   uint64
+	perfBuffer   bool
+	failOnLoss   bool
+	alternatives map[string]string
+	verbose      bool
+	params       map[string]*pflag.Flag
+
+	mode    print.Mode
+	changed map[string]string
+}
+
+// complete checks what can be checked without an agent.
+func (o *runOptions) complete(spec *gadget.Spec, flags *pflag.FlagSet) error {
+	if o.local == (o.agent != "") {
+		return usagef("say which machine to trace: --local for this one, or --agent unix:///path for an agent's")
+	}
+	if o.btf != "" && !o.local {
+		return usagef("--btf goes with --local: an agent has its own")
+	}
+	var err error
+	if o.mode, err = print.ParseMode(o.output); err != nil {
+		return usagef("--output: %v", err)
+	}
+	if o.timeout < 0 || o.interval < 0 || o.maxEntries < 0 {
+		return usagef("--timeout, --interval and --max-entries can't be negative")
+	}
+	schema := event.NewSchema(spec.Source, event.Options{})
+	for _, name := range o.sort {
+		if _, err := schema.Column(strings.TrimPrefix(name, "-")); err != nil {
+			return usagef("--sort: %v", err)
+		}
+	}
+	if _, err := print.New(nil, schema, print.Options{Mode: o.mode, Fields: o.fields}); err != nil {
+		return usagef("--fields: %v", err)
+	}
+	if o.filter != "" {
+		if _, err := event.CompileFilter(schema, o.filter); err != nil {
+			return usagef("--%v", err)
+		}
+	}
+	o.changed = map[string]string{}
+	for name, flag := range o.params {
+		if flags.Changed(name) {
+			o.changed[name] = flag.Value.String()
+		}
+	}
+	return o.checkAlternatives(spec)
+}
+
+func (o *runOptions) checkAlternatives(spec *gadget.Spec) error {
+	for name, alternative := range o.alternatives {
+		var known []string
+		for _, group := range spec.Groups {
+			for _, a := range group.Alternatives {
+				known = append(known, group.Name+"="+a.Name)
+			}
+		}
+		if !slices.Contains(known, name+"="+alternative) {
+			return usagef("--alternative %s=%s is not known, known are: %s", name, alternative, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+func (o *runOptions) start() *wire.Start {
+	return &wire.Start{
+		Gadget: o.gadget, Params: o.changed, Filter: o.filter, BufferSize: o.bufferSize,
+		Interval: int64(o.interval), Verbose: o.verbose, PerfBuffer: o.perfBuffer, Alternatives: o.alternatives,
+	}
+}
+
+func fieldNames(spec *gadget.Spec) []string {
+	names := event.NewSchema(spec.Source, event.Options{}).Names()
+	for i := range names {
+		names[i] = print.Escape(names[i])
+	}
+	return names
+}
+
+// byteSize is a flag for a number of bytes, with the suffixes Ki, Mi and Gi.
+type byteSize uint64
+
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return strconv.FormatUint(uint64(*b), 10)
+}
+
+func (b *byteSize) Type() string { return "bytes" }
+
+func (b *byteSize) Set(text string) error {
+	number, shift := text, 0
+	for suffix, bits := range map[string]int{"Ki": 10, "Mi": 20, "Gi": 30} {
+		if rest, ok := strings.CutSuffix(text, suffix); ok {
+			number, shift = rest, bits
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || n == 0 {
+		return fmt.Errorf("size %q is not a number of bytes, such as 65536, 512Ki or 4Mi", text)
+	}
+	*b = byteSize(n << shift)
+	return nil
+}

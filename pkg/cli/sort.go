@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
+
+	"nodegadget.dev/pkg/event"
+	"nodegadget.dev/pkg/print"
+)
+
+// sortKey is one field of --sort.
+type sortKey struct {
+	column     *event.Column
+	descending bool
+}
+
+func sortKeys(schema *event.Schema, fields []string) ([]sortKey, error) {
+	var keys []sortKey
+	for _, field := range fields {
+		name, descending := strings.CutPrefix(field, "-")
+		column, err := schema.Column(name)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, sortKey{column: column, descending: descending})
+	}
+	return keys, nil
+}
+
+func sortRows(rows []print.Row, keys []sortKey) {
+	slices.SortStableFunc(rows, func(a, b print.Row) int {
+		for _, key := range keys {
+			sign := compare(key.column, a.Record, b.Record)
+			if key.descending {
+				sign = -sign
+			}
+			if sign != 0 {
+				return sign
+			}
+		}
+		return 0
+	})
+}
+
+// compare orders numbers by size, texts by bytes, and slots by their sum.
+func compare(column *event.Column, a, b []byte) int {
+	v := column.Value(a)
+	switch v.Kind {
+	case event.Int, event.Time:
+		return cmp.Compare(v.Int(), column.Value(b).Int())
+	case event.Uint, event.Bool:
+		return cmp.Compare(v.Uint(), column.Value(b).Uint())
+	case event.Slots:
+		return cmp.Compare(sum(v), sum(column.Value(b)))
+	}
+	// A column's text lives until the column is read again.
+	text := bytes.Clone(v.Text)
+	return bytes.Compare(text, column.Value(b).Text)
+}
+
+func sum(v event.Value) uint64 {
+	var total uint64
+	for i := range v.Len() {
+		total += v.Slot(i)
+	}
+	return total
+}
