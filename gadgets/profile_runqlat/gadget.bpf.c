@@ -23,7 +23,7 @@ enum unit {
 struct key {
 	__u64 cgroup_id GADGET_DOC("cgroup v2 id, unless by machine")
 	    GADGET_TYPE(cgroup) GADGET_HIDDEN;
-	__u64 mntns_id GADGET_DOC("inode of the mount namespace, unless by machine")
+	__u64 mntns_id GADGET_DOC("inode of the mount namespace, with --by container")
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;
 	__u32 pid GADGET_DOC("process id, with --by process") GADGET_WIDTH(7);
 	enum unit unit GADGET_DOC("unit of the slots") GADGET_WIDTH(4);
@@ -75,7 +75,7 @@ static __always_inline int begin(bool trusted, struct task_struct *task, __u64 f
 {
 	__u32 tid = GADGET_READ(trusted, task, pid);
 	__u64 now;
-	long err;
+	int err; /* not long: before Linux 6.4 map operations leave its upper half empty */
 
 	if (!tid || skip(trusted, task))
 		return 0;
@@ -125,12 +125,13 @@ static __always_inline struct value *entry_of(bool trusted, struct task_struct *
 	struct key key = {};
 
 	key.unit = param_unit;
-	if (param_by != machine) {
+	if (param_by != machine)
 		key.cgroup_id = gadget_cgroup_id(task);
-		key.mntns_id = gadget_mntns_id(task);
-	}
 	if (param_by == process)
 		key.pid = GADGET_READ(trusted, task, tgid);
+	/* Not by process: a thread that ends lets go of it, and would get a second row. */
+	if (param_by == container)
+		key.mntns_id = gadget_mntns_id(task);
 	value = gadget_table_entry(gadget_table_now(), &key, &fresh);
 	if (value && param_by == process && !value->comm[0])
 		BPF_CORE_READ_STR_INTO(&value->comm, leader, comm);

@@ -66,7 +66,9 @@ static __always_inline void count(__u32 syscall, __u64 time, bool failed)
 	if (!value)
 		return;
 	__sync_fetch_and_add(&value->count, 1);
-	__sync_fetch_and_add(&value->time, time);
+	/* To add a constant 0 clang would write an atomic OR, which is in Linux 5.12 only. */
+	if (time)
+		__sync_fetch_and_add(&value->time, time);
 	if (failed)
 		__sync_fetch_and_add(&value->errors, 1);
 	/* Of two threads that set a record at once, the faster call may win. */

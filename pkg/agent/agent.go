@@ -51,6 +51,11 @@ type Agent struct {
 	wire.UnimplementedAgentServer
 	opts Options
 	runs atomic.Int64
+	// types are shared by runs that start within typesLifetime of another.
+	types typeCache
+	// stopping ends when the agent shuts down, and with it every run.
+	stopping context.Context
+	stopRuns context.CancelFunc
 }
 
 // New makes an agent. It loads nothing until a client asks for it.
@@ -64,7 +69,9 @@ func New(opts Options) *Agent {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{opts: opts}
+	a := &Agent{opts: opts}
+	a.stopping, a.stopRuns = context.WithCancel(context.Background())
+	return a
 }
 
 // NewServer makes a gRPC server with the limits of pkg/wire and the agent on it.

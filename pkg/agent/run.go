@@ -45,6 +45,7 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	t, err := tracer.Open(object, tracer.Options{
 		Params:       start.GetParams(),
 		KernelTypes:  a.opts.Types.Spec,
+		Cache:        a.types.get(),
 		BufferSize:   int(min(start.GetBufferSize(), tracer.MaxBufferSize+1)),
 		PerfBuffer:   start.GetPerfBuffer(),
 		Alternatives: start.GetAlternatives(),
@@ -58,7 +59,7 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	if err := r.sendHeader(a.node(), &object.Spec); err != nil {
 		return err
 	}
-	return r.serve()
+	return r.serve(a.stopping)
 }
 
 // prepare checks all that can be checked before anything is loaded.
@@ -104,12 +105,13 @@ func (r *run) sendHeader(node *wire.Node, spec *gadget.Spec) error {
 	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}})
 }
 
-// serve runs three goroutines until the client stops or leaves, or the gadget
-// ends by itself: one reads the kernel's buffer, one waits for the client's stop,
+// serve runs three goroutines until the client stops or leaves, the agent shuts
+// down, or the gadget ends by itself: one reads the kernel's buffer, one waits for the client's stop,
 // and this one sends.
-func (r *run) serve() error {
+func (r *run) serve(stopping context.Context) error {
 	ctx, cancel := context.WithCancel(r.stream.Context())
 	defer cancel()
+	defer context.AfterFunc(stopping, cancel)()
 	go func() {
 		defer cancel()
 		awaitStop(r.stream)
@@ -235,4 +237,3 @@ func isVerifier(err error) bool {
 	_, ok := err.(*ebpf.VerifierError)
 	return ok
 }
-

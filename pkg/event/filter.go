@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
@@ -43,7 +44,7 @@ func CompileFilter(schema *Schema, expr string) (*Filter, error) {
 	}
 	checked, issues := env.Compile(expr)
 	if issues.Err() != nil {
-		return nil, filterError(schema, issues.Err())
+		return nil, filterError(schema, expr, issues.Err())
 	}
 	if checked.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("filter %q gives a %s, want true or false", expr, checked.OutputType())
@@ -72,12 +73,20 @@ func newEnv(schema *Schema) (*cel.Env, error) {
 var undeclared = regexp.MustCompile(`undeclared reference to '([^']+)'`)
 
 // filterError puts CEL's message, several lines with a marker, on one line.
-func filterError(schema *Schema, err error) error {
+func filterError(schema *Schema, expr string, err error) error {
 	if m := undeclared.FindStringSubmatch(err.Error()); m != nil {
+		if call := regexp.MustCompile(`\b` + regexp.QuoteMeta(m[1]) + `\s*\(`); call.MatchString(expr) {
+			return fmt.Errorf("filter: unknown function %q; CEL has contains, startsWith, endsWith, matches, size and others", m[1])
+		}
 		return fmt.Errorf("filter: unknown field %q, known are: %s", m[1], strings.Join(schema.Names(), ", "))
 	}
 	first, _, _ := strings.Cut(err.Error(), "\n")
-	return errors.New("filter: " + strings.TrimPrefix(first, "ERROR: <input>:"))
+	return errors.New("filter: " + strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimPrefix(first, "ERROR: <input>:")))
 }
 
 // split collects the fast terms of a conjunction and says whether nothing is left.

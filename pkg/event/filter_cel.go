@@ -4,7 +4,6 @@ package event
 
 import (
 	"math"
-	"strings"
 	"time"
 
 	"github.com/google/cel-go/cel"
@@ -47,17 +46,21 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case Int:
 		return types.Int(v.Int()), true
 	case Uint:
-		return types.Int(min(v.Uint(), math.MaxInt64)), true
+		if v.Uint() > math.MaxInt64 {
+			// CEL compares its numbers whatever their types.
+			return types.Uint(v.Uint()), true
+		}
+		return types.Int(v.Int()), true
 	case Bool:
 		return types.Bool(v.Uint() != 0), true
 	case Text:
-		return types.String(strings.ToValidUTF8(string(v.Text), "\ufffd")), true
+		return types.String(v.Text), true
 	case Time:
 		return types.Timestamp{Time: time.Unix(0, v.Int()).UTC()}, true
 	case List:
 		var items []string
 		for item := range v.Items() {
-			items = append(items, strings.ToValidUTF8(string(item), "\ufffd"))
+			items = append(items, string(item))
 		}
 		return items, true
 	case Slots:
@@ -67,7 +70,9 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		}
 		return counts, true
 	}
-	return types.NullValue, true
+	// An error, not CEL's null, which is unequal to everything: what needs a value
+	// that the record lacks has to fail.
+	return types.NewErr("record has no %s", name), true
 }
 
 // Parent is part of cel-go's interpreter.Activation.

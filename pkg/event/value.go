@@ -133,7 +133,7 @@ func number(b []byte) uint64 {
 }
 
 func signed(b []byte) int64 {
-	shift := 64 - 8*len(b)
+	shift := max(64-8*len(b), 0)
 	return int64(number(b)<<shift) >> shift
 }
 

@@ -51,10 +51,13 @@ func parseProgram(name string, spec *ebpf.ProgramSpec) (Program, hookTag, error)
 			raw = fn.Tags
 		}
 	}
+	if !symbolPattern.MatchString(name) {
+		return Program{}, hookTag{}, errors.New("name is not a C name")
+	}
 	tags := parseTags(raw)
 	parts := strings.Split(tags.value("hook"), "/")
-	if len(parts) != 3 {
-		return Program{}, hookTag{}, errors.New("has no GADGET_HOOK(group, rank, name)")
+	if len(parts) != 3 || !fieldPattern.MatchString(parts[0]) || !fieldPattern.MatchString(parts[2]) {
+		return Program{}, hookTag{}, errors.New("has no GADGET_HOOK(group, rank, name), with names in lower case")
 	}
 	rank, err := strconv.Atoi(parts[1])
 	if err != nil || rank < 1 || rank > 99 {

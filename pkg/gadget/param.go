@@ -4,8 +4,10 @@ package gadget
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,11 @@ import (
 )
 
 const paramPrefix = "param_"
+
+// MaxListValues bounds the values of one parameter.
+const MaxListValues = 1024
+
+var paramPattern = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // Param is a constant of the gadget that a user may set before it is loaded.
 type Param struct {
@@ -62,8 +69,11 @@ func parseParams(collection *ebpf.CollectionSpec) ([]Param, error) {
 func parseParam(v *ebpf.VariableSpec, order binary.ByteOrder) (Param, error) {
 	tags := parseTags(v.Type.Tags)
 	param := Param{Name: flagName(strings.TrimPrefix(v.Name, paramPrefix)), Doc: tags.value("param")}
+	if !paramPattern.MatchString(param.Name) {
+		return Param{}, errors.New("name is not lower case with underscores")
+	}
 	if param.Doc == "" {
-		return Param{}, fmt.Errorf("is not declared by GADGET_PARAM")
+		return Param{}, errors.New("is not declared by GADGET_PARAM")
 	}
 	typ := underlying(v.Type.Type)
 	if array, ok := typ.(*btf.Array); ok && !isChar(array.Type) {
@@ -80,7 +90,7 @@ func parseParam(v *ebpf.VariableSpec, order binary.ByteOrder) (Param, error) {
 		return Param{}, fmt.Errorf("a parameter can't be %s", field.Kind)
 	}
 	param.Kind, param.Size, param.Values = field.Kind, int(field.Size), field.Values
-	if param.List && (param.Count < 1 || param.Count > 1024) {
+	if param.List && (param.Count < 1 || param.Count > MaxListValues) {
 		return Param{}, fmt.Errorf("list of %d values", param.Count)
 	}
 	if r := tags.value("range"); r != "" {
@@ -101,12 +111,18 @@ func isChar(typ btf.Type) bool {
 
 func (p *Param) setRange(text string) error {
 	low, high, _ := strings.Cut(text, "..")
-	var err1, err2 error
-	p.Min, err1 = strconv.ParseInt(low, 0, 64)
-	p.Max, err2 = strconv.ParseInt(high, 0, 64)
-	if err1 != nil || err2 != nil || p.Min > p.Max || (p.Min == 0 && p.Max == 0) {
+	least, err1 := strconv.ParseInt(low, 0, 64)
+	most, err2 := strconv.ParseInt(high, 0, 64)
+	if err1 != nil || err2 != nil || least > most || (least == 0 && most == 0) {
 		return fmt.Errorf("range %q is not min..max", text)
 	}
+	if p.Kind != Int && p.Kind != Uint {
+		return fmt.Errorf("range %q doesn't go with a %s", text, p.Kind)
+	}
+	if first, last := p.bounds(); least < first || most > last {
+		return fmt.Errorf("range %q is wider than a %s of %d bytes", text, p.Kind, p.Size)
+	}
+	p.Min, p.Max = least, most
 	return nil
 }
 
@@ -188,7 +204,10 @@ func (p Param) Encode(text string, order binary.ByteOrder) ([]byte, error) {
 func (p Param) encodeOne(text string, order binary.ByteOrder) ([]byte, error) {
 	switch p.Kind {
 	case String:
-		if len(text) >= p.Size || strings.ContainsRune(text, 0) {
+		if strings.ContainsRune(text, 0) {
+			return nil, fmt.Errorf("--%s takes a text without zero bytes, given: %q", p.Name, text)
+		}
+		if len(text) >= p.Size {
 			return nil, fmt.Errorf("--%s takes a text of at most %d bytes, %d given", p.Name, p.Size-1, len(text))
 		}
 		return append([]byte(text), make([]byte, p.Size-len(text))...), nil
@@ -210,23 +229,22 @@ func (p Param) encodeOne(text string, order binary.ByteOrder) ([]byte, error) {
 			names = append(names, v.Name)
 		}
 		return nil, fmt.Errorf("--%s is %q, want one of %s", p.Name, text, strings.Join(names, ", "))
-	default:
+	case Int, Uint:
 		return p.encodeNumber(text, order)
 	}
+	return nil, fmt.Errorf("--%s is of a type that this program doesn't know: use one as new as the gadget", p.Name)
 }
 
 func (p Param) encodeNumber(text string, order binary.ByteOrder) ([]byte, error) {
-	low, high := p.bounds()
-	var n int64
-	var err error
 	if p.Kind == Uint && p.Size == 8 && p.Max == 0 {
-		var u uint64
-		if u, err = strconv.ParseUint(text, 0, 64); err == nil {
-			return appendInt(nil, order, 8, int64(u)), nil
+		u, err := strconv.ParseUint(text, 0, 64)
+		if err != nil {
+			return nil, fmt.Errorf("--%s is %q, want a number from 0 to %d", p.Name, text, uint64(math.MaxUint64))
 		}
-	} else {
-		n, err = strconv.ParseInt(text, 0, 64)
+		return appendInt(nil, order, 8, int64(u)), nil
 	}
+	low, high := p.bounds()
+	n, err := strconv.ParseInt(text, 0, 64)
 	if err != nil || n < low || n > high {
 		return nil, fmt.Errorf("--%s is %q, want a number from %d to %d", p.Name, text, low, high)
 	}

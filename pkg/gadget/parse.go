@@ -24,6 +24,8 @@ type Object struct {
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9]*_[a-z][a-z0-9_]*$`)
 
+var errNoBTF = errors.New("object has no BTF: build it with -g")
+
 // Parse reads an object file.
 func Parse(object []byte) (*Object, error) {
 	if len(object) > MaxObjectSize {
@@ -31,17 +33,27 @@ func Parse(object []byte) (*Object, error) {
 	}
 	collection, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
-		return nil, fmt.Errorf("reading eBPF object: %w", err)
+		if _, err := btf.LoadSpecFromReader(bytes.NewReader(object)); errors.Is(err, btf.ErrNotFound) {
+			return nil, errNoBTF
+		}
+		return nil, printableError{fmt.Errorf("reading eBPF object: %w", err)}
 	}
 	if collection.Types == nil {
-		return nil, errors.New("object has no BTF: build it with -g")
+		return nil, errNoBTF
 	}
 	spec, err := parseSpec(collection)
 	if err != nil {
-		return nil, err
+		return nil, printableError{err}
 	}
 	return &Object{Spec: *spec, Collection: collection}, nil
 }
+
+// printableError is one line, although the names in it are the object's.
+type printableError struct{ error }
+
+func (e printableError) Error() string { return clean(e.error.Error()) }
+
+func (e printableError) Unwrap() error { return e.error }
 
 func parseSpec(collection *ebpf.CollectionSpec) (*Spec, error) {
 	var spec Spec

@@ -21,7 +21,10 @@ const (
 	maxNesting = 4
 )
 
-var fieldPattern = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+var (
+	fieldPattern  = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+	symbolPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+)
 
 func parseSource(collection *ebpf.CollectionSpec) (Source, error) {
 	var found []Source
@@ -30,6 +33,9 @@ func parseSource(collection *ebpf.CollectionSpec) (Source, error) {
 		word := parseTags(m.Tags).value("source")
 		if word == "" {
 			continue
+		}
+		if !symbolPattern.MatchString(name) {
+			return Source{}, fmt.Errorf("map name %.64q is not a C name", name)
 		}
 		source, err := mapSource(word, name, m)
 		if err != nil {
@@ -83,8 +89,8 @@ func (l *layout) record(typ btf.Type) error {
 	if !ok {
 		return fmt.Errorf("record is not a struct but %v", typ)
 	}
-	if record.Size == 0 || record.Size > MaxRecordSize {
-		return fmt.Errorf("record struct %s has %d bytes, want 1 to %d", record.Name, record.Size, MaxRecordSize)
+	if most := MaxRecordSize - l.size; record.Size == 0 || record.Size > most {
+		return fmt.Errorf("record struct %s has %d bytes, want 1 to %d", record.Name, record.Size, most)
 	}
 	if err := l.members(record, "", l.size, l.size+record.Size, 0); err != nil {
 		return fmt.Errorf("record struct %s: %w", record.Name, err)
@@ -173,7 +179,7 @@ func (f *Field) setType(typ btf.Type) error {
 		return f.setInt(t)
 	case *btf.Enum:
 		f.Kind, f.Values = Enum, enumValues(t)
-		if t.Size > 8 {
+		if !isWord(t.Size) {
 			return fmt.Errorf("enum of %d bytes", t.Size)
 		}
 	case *btf.Array:
@@ -195,7 +201,7 @@ func (f *Field) setType(typ btf.Type) error {
 
 func (f *Field) setInt(t *btf.Int) error {
 	switch {
-	case t.Size != 1 && t.Size != 2 && t.Size != 4 && t.Size != 8:
+	case !isWord(t.Size):
 		return fmt.Errorf("integer of %d bytes", t.Size)
 	case t.Encoding == btf.Bool && t.Size == 1:
 		f.Kind = Bool
@@ -206,6 +212,9 @@ func (f *Field) setInt(t *btf.Int) error {
 	}
 	return nil
 }
+
+// isWord says whether numbers of that many bytes can be read.
+func isWord(size uint32) bool { return size == 1 || size == 2 || size == 4 || size == 8 }
 
 func (f *Field) setArray(t *btf.Array) error {
 	elem, ok := underlying(t.Type).(*btf.Int)

@@ -45,6 +45,27 @@ func (s *Spec) Param(name string) (Param, bool) {
 	return Param{}, false
 }
 
+// CheckNames says whether gadget, parameters and fields have names that a
+// command, flags and columns can have. What Parse returns has; a peer's may not.
+func (s *Spec) CheckNames() error {
+	if !namePattern.MatchString(s.Name) {
+		return fmt.Errorf("gadget name %.64q is not of the form verb_noun", s.Name)
+	}
+	for _, p := range s.Params {
+		if !paramPattern.MatchString(p.Name) {
+			return fmt.Errorf("parameter name %.64q is not lower case with hyphens", p.Name)
+		}
+	}
+	for _, f := range s.Source.Fields {
+		for part := range strings.SplitSeq(f.Name, ".") {
+			if !fieldPattern.MatchString(part) {
+				return fmt.Errorf("field name %.64q is not lower case with underscores", f.Name)
+			}
+		}
+	}
+	return nil
+}
+
 // CheckParams says whether params, values by flag name, are valid for the gadget.
 func (s *Spec) CheckParams(params map[string]string) error {
 	for _, name := range sortedKeys(params) {

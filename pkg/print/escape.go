@@ -50,7 +50,11 @@ func appendEscaped(dst, text []byte, s style) []byte {
 
 func appendQuoted(dst, text []byte, s style) []byte {
 	dst = append(dst, '"')
-	dst = appendEscaped(dst, text, s)
+	n := plainPrefix(text, s)
+	dst = append(dst, text[:n]...)
+	if n < len(text) {
+		dst = appendEscaped(dst, text[n:], s)
+	}
 	return append(dst, '"')
 }
 
@@ -60,16 +64,31 @@ func plainPrefix(text []byte, s style) int {
 	i := 0
 	for ; i+8 <= len(text); i += 8 {
 		if !plainWord(binary.LittleEndian.Uint64(text[i:]), s) {
-			break
+			return i + plainBytes(text[i:], s)
 		}
 	}
-	for ; i < len(text); i++ {
-		c := text[i]
+	if i == len(text) || len(text) >= 4 && plainWord(lastWord(text), s) {
+		return len(text)
+	}
+	return i + plainBytes(text[i:], s)
+}
+
+// lastWord is the last eight of a text's bytes, or its first and last four.
+func lastWord(text []byte) uint64 {
+	if len(text) >= 8 {
+		return binary.LittleEndian.Uint64(text[len(text)-8:])
+	}
+	first, last := binary.LittleEndian.Uint32(text), binary.LittleEndian.Uint32(text[len(text)-4:])
+	return uint64(first) | uint64(last)<<32
+}
+
+func plainBytes(text []byte, s style) int {
+	for i, c := range text {
 		if c < ' ' || c > '~' || s != shown && (c == '"' || c == '\\') {
-			break
+			return i
 		}
 	}
-	return i
+	return len(text)
 }
 
 // plainWord looks at eight bytes at once. It may say no to plain ones, which are

@@ -181,10 +181,19 @@ func (c *clock) append(dst []byte, ns int64, decimals int) []byte {
 		c.text = time.Unix(second, 0).In(c.location).AppendFormat(c.text[:0], c.layout)
 	}
 	dst = append(dst, c.text...)
-	var digits [9]byte
-	for i := len(digits) - 1; i >= 0; i-- {
-		digits[i] = '0' + byte(rest%10)
+	for range 9 - decimals {
 		rest /= 10
 	}
-	return append(dst, digits[:decimals]...)
+	end := len(dst) + decimals
+	dst = slices.Grow(dst, decimals)[:end]
+	for ; decimals > 1; decimals -= 2 {
+		pair := rest % 100 * 2
+		rest /= 100
+		dst[end-1], dst[end-2] = pairs[pair+1], pairs[pair]
+		end -= 2
+	}
+	if decimals > 0 {
+		dst[end-1] = '0' + byte(rest)
+	}
+	return dst
 }

@@ -30,7 +30,7 @@ func newObject(g *grammar, chosen []choice) (*object, error) {
 	p.plan(root.members, 0)
 	o := &object{style: g.style, close: append(p.pending, g.close...), steps: p.steps[len(originNames):]}
 	for i := range o.origins {
-		o.origins[i] = p.steps[i].before
+		o.origins[i] = p.steps[i].key.bytes
 	}
 	o.makeHead()
 	return o, nil
@@ -51,7 +51,7 @@ func (o *object) append(dst []byte, origin *Origin, record []byte) []byte {
 	dst = append(dst, o.head...)
 	for i := range o.steps {
 		s := &o.steps[i]
-		dst = append(dst, s.before...)
+		dst = s.key.append(dst)
 		n, ok := s.place.number(record)
 		switch {
 		case !ok:

@@ -4,7 +4,6 @@ package print_test
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -197,13 +196,4 @@ func show(tb testing.TB, source gadget.Source, opts print.Options, rows ...print
 	}
 	require.NoError(tb, p.Flush())
 	return out.String()
-}
-
-// named makes subtests' names of options.
-func named(opts print.Options) string {
-	name := fmt.Sprintf("%s-%d", opts.Mode, opts.Width)
-	for _, field := range opts.Fields {
-		name += "-" + field
-	}
-	return name
 }

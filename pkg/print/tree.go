@@ -4,6 +4,7 @@ package print
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,9 +89,32 @@ func (m *member) find(key string) *member {
 	return nil
 }
 
+// fixed are bytes that every record has. Copying as many as there may be, mostly
+// too many, is faster than copying as many as there are.
+type fixed struct {
+	bytes []byte
+	room  [32]byte
+}
+
+func newFixed(b []byte) fixed {
+	f := fixed{bytes: b}
+	copy(f.room[:], b)
+	return f
+}
+
+func (f *fixed) append(dst []byte) []byte {
+	if len(f.bytes) > len(f.room) {
+		return append(dst, f.bytes...)
+	}
+	from := len(dst)
+	dst = slices.Grow(dst, len(f.room))[:from+len(f.room)]
+	*(*[len(f.room)]byte)(dst[from:]) = f.room
+	return dst[:from+len(f.bytes)]
+}
+
 // step is a value of an object, and the bytes between it and the one before.
 type step struct {
-	before []byte
+	key    fixed
 	column *event.Column
 	place  place
 	signed bool
@@ -101,10 +125,10 @@ type step struct {
 // newStep makes the step of a choice, nil for a text of the origin.
 func newStep(before []byte, c *choice) step {
 	if c == nil {
-		return step{before: before}
+		return step{key: newFixed(before)}
 	}
 	return step{
-		before: before, column: c.column, log2: c.log2(),
+		key: newFixed(before), column: c.column, log2: c.log2(),
 		place: placeOf(c), signed: c.column.Kind == event.Int,
 		clock: clock{layout: `"2006-01-02T15:04:05.`, location: time.UTC},
 	}

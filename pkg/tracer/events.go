@@ -18,11 +18,6 @@ import (
 // runEvents reads the buffer. The kernel wakes the reader only when much is
 // waiting; otherwise it looks every flushInterval.
 func (t *Tracer) runEvents(ctx context.Context, h Handler) error {
-	next, close, err := t.openBuffer()
-	if err != nil {
-		return err
-	}
-	defer close()
 	stop := false
 	for {
 		// A deadline in the past makes next hand out what is there and not wait.
@@ -30,7 +25,7 @@ func (t *Tracer) runEvents(ctx context.Context, h Handler) error {
 		if !stop {
 			deadline = deadline.Add(flushInterval)
 		}
-		err := drain(next, deadline, h.Record)
+		err := drain(t.buffer.next, deadline, h.Record)
 		h.Flush()
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
@@ -45,11 +40,15 @@ func (t *Tracer) runEvents(ctx context.Context, h Handler) error {
 	}
 }
 
-// nextFunc returns the next record. It waits for one until the deadline, and
-// then returns what is in the buffer before it returns os.ErrDeadlineExceeded.
-type nextFunc func(deadline time.Time) ([]byte, error)
+// buffer is the reader of a ring or perf buffer.
+type buffer struct {
+	// next returns the next record. It waits for one until the deadline, and then
+	// returns what is in the buffer before it returns os.ErrDeadlineExceeded.
+	next  func(deadline time.Time) ([]byte, error)
+	close func() error
+}
 
-func drain(next nextFunc, deadline time.Time, each func([]byte)) error {
+func drain(next func(time.Time) ([]byte, error), deadline time.Time, each func([]byte)) error {
 	for {
 		record, err := next(deadline)
 		if err != nil {
@@ -61,44 +60,46 @@ func drain(next nextFunc, deadline time.Time, each func([]byte)) error {
 	}
 }
 
-func (t *Tracer) openBuffer() (nextFunc, func() error, error) {
+// openBuffer must come before programs are attached: a perf buffer takes nothing
+// before it has a reader.
+func (t *Tracer) openBuffer() (*buffer, error) {
 	if t.usePerf {
 		return openPerf(t.maps[t.source.Map], int(t.size))
 	}
 	reader, err := ringbuf.NewReader(t.maps[t.source.Map])
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening ring buffer: %w", err)
+		return nil, fmt.Errorf("opening ring buffer: %w", err)
 	}
 	var record ringbuf.Record
 	var set time.Time
-	return func(deadline time.Time) ([]byte, error) {
+	next := func(deadline time.Time) ([]byte, error) {
 		if deadline != set {
 			reader.SetDeadline(deadline)
 			set = deadline
 		}
 		err := reader.ReadInto(&record)
 		return record.RawSample, err
-	}, reader.Close, nil
+	}
+	return &buffer{next: next, close: reader.Close}, nil
 }
 
 // openPerf splits size among the CPUs. What a full buffer loses is counted by
 // the program that could not write; the reader's own count is the same loss again.
-func openPerf(m *ebpf.Map, size int) (nextFunc, func() error, error) {
+func openPerf(m *ebpf.Map, size int) (*buffer, error) {
 	perCPU := max(size/runtime.NumCPU(), os.Getpagesize())
 	reader, err := perf.NewReaderWithOptions(m, perCPU, perf.ReaderOptions{Watermark: perCPU / perfWatermarkShare})
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening perf buffer: %w", err)
+		return nil, fmt.Errorf("opening perf buffer: %w", err)
 	}
 	var record perf.Record
 	var set time.Time
-	return func(deadline time.Time) ([]byte, error) {
+	next := func(deadline time.Time) ([]byte, error) {
 		if deadline != set {
 			reader.SetDeadline(deadline)
 			set = deadline
 		}
-		if err := reader.ReadInto(&record); err != nil {
-			return nil, err
-		}
-		return record.RawSample, nil
-	}, reader.Close, nil
+		err := reader.ReadInto(&record)
+		return record.RawSample, err
+	}
+	return &buffer{next: next, close: reader.Close}, nil
 }

@@ -40,7 +40,10 @@ type loader struct {
 // newLoader prepares a copy of the object: parameters, buffer, maps. No program
 // is loaded yet.
 func newLoader(object *gadget.Object, opts Options) (*loader, error) {
-	l := &loader{spec: object.Spec, coll: object.Collection.Copy(), opts: opts, cache: btf.NewCache()}
+	l := &loader{spec: object.Spec, coll: object.Collection.Copy(), opts: opts, cache: opts.Cache}
+	if l.cache == nil {
+		l.cache = btf.NewCache()
+	}
 	var err error
 	if l.size, err = opts.bufferSize(); err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Options struct {
 	Params map[string]string
 	// KernelTypes are the running kernel's types, nil for those that it carries itself.
 	KernelTypes *btf.Spec
+	// Cache keeps what loading has decoded of the kernel's types, for runs that
+	// start close together; nil keeps nothing.
+	Cache *btf.Cache
 	// BufferSize is the size of the event buffer in bytes, rounded up to a power
 	// of two of pages; 0 means DefaultBufferSize. A perf buffer is split among CPUs.
 	BufferSize int

@@ -21,6 +21,7 @@ type Tracer struct {
 	usePerf  bool
 	maps     map[string]*ebpf.Map
 	template *ebpf.MapSpec
+	buffer   *buffer
 	attached []attachment
 	choices  []Choice
 }
@@ -48,6 +49,12 @@ func Open(object *gadget.Object, opts Options) (*Tracer, error) {
 	t := &Tracer{source: l.spec.Source, opts: opts, size: l.size, usePerf: l.usePerf, maps: l.maps}
 	if t.source.Kind == gadget.Table {
 		t.template = l.coll.Maps[t.source.Map].Copy()
+	}
+	if t.source.Kind == gadget.Events {
+		if t.buffer, err = t.openBuffer(); err != nil {
+			t.Close()
+			return nil, err
+		}
 	}
 	for _, group := range l.spec.Groups {
 		choice, attached, err := l.attachGroup(group)
@@ -153,6 +160,9 @@ func (t *Tracer) SetContainer(cgroupID uint64, verdict Verdict) error {
 func (t *Tracer) Close() {
 	closeAll(t.attached)
 	t.attached = nil
+	if t.buffer != nil {
+		t.buffer.close()
+	}
 	for _, m := range t.maps {
 		m.Close()
 	}

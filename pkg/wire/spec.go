@@ -60,6 +60,9 @@ func (g *Gadget) Spec() (*gadget.Spec, error) {
 		return nil, fmt.Errorf("gadget %.64q: %w", g.GetName(), err)
 	}
 	for _, p := range g.GetParams() {
+		if !validParam(p) {
+			return nil, fmt.Errorf("gadget %.64q: parameter %.64q has %d values of %d bytes", g.GetName(), p.GetName(), p.GetCount(), p.GetSize())
+		}
 		spec.Params = append(spec.Params, gadget.Param{
 			Name: p.GetName(), Doc: p.GetDoc(), Kind: gadget.Kind(p.GetKind()), List: p.GetList(), Count: int(p.GetCount()),
 			Size: int(p.GetSize()), Default: p.GetDefault(), Min: p.GetMin(), Max: p.GetMax(), Values: toValues(p.GetValues()),
@@ -78,6 +81,9 @@ func (g *Gadget) Spec() (*gadget.Spec, error) {
 			out.Alternatives = append(out.Alternatives, alternative)
 		}
 		spec.Groups = append(spec.Groups, out)
+	}
+	if err := spec.CheckNames(); err != nil {
+		return nil, fmt.Errorf("gadget %.64q: %w", g.GetName(), err)
 	}
 	return spec, nil
 }
@@ -113,9 +119,28 @@ func validElem(f *Field) bool {
 		return f.GetSize() == 20
 	case gadget.Bool:
 		return f.GetSize() == 1
+	case gadget.Uint, gadget.Int, gadget.Enum:
+		return isWord(f.GetSize())
 	}
 	return f.GetSize() > 0
 }
+
+// validParam makes sure that encoding a value takes little memory, and that a
+// number has as many bytes as numbers have.
+func validParam(p *Param) bool {
+	if p.GetSize() > gadget.MaxRecordSize || p.GetCount() > gadget.MaxListValues {
+		return false
+	}
+	switch gadget.Kind(p.GetKind()) {
+	case gadget.Bool:
+		return p.GetSize() == 1
+	case gadget.Uint, gadget.Int, gadget.Enum:
+		return isWord(p.GetSize())
+	}
+	return true
+}
+
+func isWord(size uint32) bool { return size == 1 || size == 2 || size == 4 || size == 8 }
 
 func toValues(values []*EnumValue) []gadget.EnumValue {
 	var out []gadget.EnumValue
