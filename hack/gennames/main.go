@@ -96,7 +96,8 @@ func table(file, begin string) ([]name, error) {
 			numeral, text = m[2], strings.ToLower(m[1])
 		}
 		n, err := strconv.Atoi(numeral)
-		if err != nil || seen[n] {
+		// arch_specific_syscall is where a range begins, not a call.
+		if err != nil || seen[n] || text == "arch_specific_syscall" {
 			continue
 		}
 		seen[n] = true

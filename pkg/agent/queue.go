@@ -71,18 +71,37 @@ func (q *queue) add(record []byte) {
 // flush sends what there is. At the end of an interval it sends a batch even if
 // it is empty: the client must learn that there was nothing.
 func (q *queue) flush() {
-	q.current.IntervalEnd = q.interval
-	if q.current.Count > 0 || q.interval {
+	if q.interval {
+		q.end()
+		return
+	}
+	if q.current.Count > 0 {
 		q.push()
 	}
 }
 
-func (q *queue) push() {
+// end sends the last batch of an interval. If it has to be dropped, an empty one,
+// which takes no room, goes instead: without it the client would take the rows of
+// two intervals for one.
+func (q *queue) end() {
+	for range 2 {
+		if q.current.Count == 0 {
+			q.current.Sequence = q.sequence
+		}
+		q.current.IntervalEnd = true
+		if q.push() {
+			return
+		}
+	}
+}
+
+// push says whether the batch found room.
+func (q *queue) push() bool {
 	b := q.current
 	size := int64(len(b.Records))
-	if q.waiting.Load()+size > q.limit && q.waiting.Load() > 0 {
+	if waiting := q.waiting.Load(); size > 0 && waiting > 0 && waiting+size > q.limit {
 		q.drop(b)
-		return
+		return false
 	}
 	select {
 	case q.batches <- b:
@@ -92,8 +111,10 @@ func (q *queue) push() {
 		default:
 			q.current = &wire.Batch{Records: make([]byte, 0, batchBytes+batchBytes/4)}
 		}
+		return true
 	default:
 		q.drop(b)
+		return false
 	}
 }
 

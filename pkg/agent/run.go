@@ -38,19 +38,20 @@ type run struct {
 }
 
 func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse], start *wire.Start) error {
-	object, filter, err := a.prepare(start)
-	if err != nil {
-		return grpcError(err, start.GetVerbose())
-	}
-	t, err := tracer.Open(object, tracer.Options{
+	opts := tracer.Options{
 		Params:       start.GetParams(),
 		KernelTypes:  a.opts.Types.Spec,
-		Cache:        a.types.get(),
 		BufferSize:   int(min(start.GetBufferSize(), tracer.MaxBufferSize+1)),
 		PerfBuffer:   start.GetPerfBuffer(),
 		Alternatives: start.GetAlternatives(),
 		Interval:     time.Duration(start.GetInterval()),
-	})
+	}
+	object, filter, err := a.prepare(start, opts)
+	if err != nil {
+		return grpcError(err, start.GetVerbose())
+	}
+	opts.Cache = a.types.get()
+	t, err := tracer.Open(object, opts)
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
@@ -63,7 +64,7 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 }
 
 // prepare checks all that can be checked before anything is loaded.
-func (a *Agent) prepare(start *wire.Start) (*gadget.Object, *event.Filter, error) {
+func (a *Agent) prepare(start *wire.Start, opts tracer.Options) (*gadget.Object, *event.Filter, error) {
 	if len(start.GetParams()) > wire.MaxParams {
 		return nil, nil, usageError{fmt.Errorf("%d parameters, at most %d are taken", len(start.GetParams()), wire.MaxParams)}
 	}
@@ -71,7 +72,7 @@ func (a *Agent) prepare(start *wire.Start) (*gadget.Object, *event.Filter, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := object.Spec.CheckParams(start.GetParams()); err != nil {
+	if err := opts.Check(&object.Spec); err != nil {
 		return nil, nil, usageError{err}
 	}
 	if start.GetFilter() == "" {

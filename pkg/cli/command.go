@@ -72,6 +72,7 @@ func newRunCommand(name, noun string, g gadgets, stop context.Context, streams S
 func (o *runOptions) flagSet(spec *gadget.Spec) *pflag.FlagSet {
 	flags := pflag.NewFlagSet(spec.Name, pflag.ContinueOnError)
 	flags.SortFlags = false
+	flags.Usage = func() {} // Help is printed by printHelp.
 	flags.BoolVar(&o.local, "local", false, "trace this machine, without a cluster")
 	flags.StringVar(&o.agent, "agent", "", "trace the machine of the agent at this address (unix:///path)")
 	flags.StringVar(&o.btf, "btf", "", "BTF of this kernel: a file, or a directory with <release>.btf (with --local)")
@@ -137,17 +138,22 @@ func (v *paramValue) Type() string {
 func addParam(flags *pflag.FlagSet, p gadget.Param) *pflag.Flag {
 	usage := print.Escape(p.Doc)
 	if p.Kind == gadget.Enum {
-		var names []string
-		for _, v := range p.Values {
-			names = append(names, print.Escape(v.Name))
-		}
-		usage += ": " + strings.Join(names, ", ")
+		usage += ": " + strings.Join(enumNames(p), ", ")
 	}
 	flag := flags.VarPF(&paramValue{param: p, text: p.Default}, p.Name, "", usage)
+	flag.DefValue = print.Escape(p.Default)
 	if p.Kind == gadget.Bool {
 		flag.NoOptDefVal = "true"
 	}
 	return flag
+}
+
+func enumNames(p gadget.Param) []string {
+	var names []string
+	for _, v := range p.Values {
+		names = append(names, print.Escape(v.Name))
+	}
+	return names
 }
 
 func printHelp(streams Streams, cmd *cobra.Command, spec *gadget.Spec, flags *pflag.FlagSet) error {
@@ -164,11 +170,15 @@ func completeRun(spec func() (*gadget.Spec, error)) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveError
 		}
 		if len(args) > 0 {
-			switch args[len(args)-1] {
+			switch flag := args[len(args)-1]; flag {
 			case "--fields", "--sort":
 				return fieldNames(s), cobra.ShellCompDirectiveNoFileComp
 			case "-o", "--output":
 				return []string{"columns", "wide", "json", "yaml", "none"}, cobra.ShellCompDirectiveNoFileComp
+			default:
+				if p, ok := s.Param(strings.TrimPrefix(flag, "--")); ok && p.Kind == gadget.Enum {
+					return enumNames(p), cobra.ShellCompDirectiveNoFileComp
+				}
 			}
 		}
 		var names []string
@@ -180,4 +190,3 @@ func completeRun(spec func() (*gadget.Spec, error)) cobra.CompletionFunc {
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }
-

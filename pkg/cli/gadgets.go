@@ -18,7 +18,8 @@ import (
 type gadgets struct {
 	names []string
 	spec  func(name string) (*gadget.Spec, error)
-	err   error
+	// err is why these aren't the ones that were asked for.
+	err error
 }
 
 // catalogTimeout bounds the question for an agent's gadgets.
@@ -33,9 +34,13 @@ func openGadgets(ctx context.Context, args []string) gadgets {
 			address, ok = args[i+1], true
 		}
 		if ok {
-			if remote, err := agentGadgets(ctx, address); err == nil {
+			remote, err := agentGadgets(ctx, address)
+			if err == nil {
 				return remote
 			}
+			known := builtinGadgets()
+			known.err = err
+			return known
 		}
 	}
 	return builtinGadgets()

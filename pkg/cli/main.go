@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nodegadget.dev/pkg/client"
+	"nodegadget.dev/pkg/print"
 	"nodegadget.dev/pkg/version"
 )
 
@@ -57,12 +58,22 @@ func run(ctx, stop context.Context, args []string, streams Streams) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(streams.Err, "kubectl-gadget: %v\n", err)
+	fmt.Fprintf(streams.Err, "kubectl-gadget: %s\n", printable(err.Error()))
 	var usage *client.UsageError
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// printable escapes a text of several lines, such as an agent's error with the
+// verifier's log.
+func printable(text string) string {
+	lines := strings.Split(strings.ReplaceAll(text, "\t", "    "), "\n")
+	for i := range lines {
+		lines[i] = print.Escape(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 func usagef(format string, args ...any) error {

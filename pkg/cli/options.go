@@ -5,7 +5,6 @@ package cli
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,20 +81,8 @@ func (o *runOptions) complete(spec *gadget.Spec, flags *pflag.FlagSet) error {
 			o.changed[name] = flag.Value.String()
 		}
 	}
-	return o.checkAlternatives(spec)
-}
-
-func (o *runOptions) checkAlternatives(spec *gadget.Spec) error {
-	for name, alternative := range o.alternatives {
-		var known []string
-		for _, group := range spec.Groups {
-			for _, a := range group.Alternatives {
-				known = append(known, group.Name+"="+a.Name)
-			}
-		}
-		if !slices.Contains(known, name+"="+alternative) {
-			return usagef("--alternative %s=%s is not known, known are: %s", name, alternative, strings.Join(known, ", "))
-		}
+	if err := spec.CheckAlternatives(o.alternatives); err != nil {
+		return usagef("%v", err)
 	}
 	return nil
 }

@@ -65,13 +65,18 @@ type view struct {
 	rows    []print.Row
 	order   []sortKey
 	end     *wire.End
+	// notices gets the agent's lines for the operator.
+	notices io.Writer
 }
 
 func newView(r *client.Run, opts *runOptions, streams Streams) (*view, error) {
 	schema := event.NewSchema(r.Spec.Source, event.Options{
 		Arch: r.Header.GetNode().GetArch(), BootTime: time.Unix(0, r.Header.GetBootTime()),
 	})
-	v := &view{run: r, opts: opts, schema: schema, origin: print.Origin{Node: r.Header.GetNode().GetName()}}
+	v := &view{
+		run: r, opts: opts, schema: schema, notices: streams.Err,
+		origin: print.Origin{Node: r.Header.GetNode().GetName()},
+	}
 	width, color := terminal(streams.Out)
 	var err error
 	v.printer, err = print.New(streams.Out, schema, print.Options{Mode: opts.mode, Fields: opts.fields, Width: width, Color: color})
@@ -129,8 +134,10 @@ func (v *view) show() error {
 		switch m := message.GetResponse().(type) {
 		case *wire.RunResponse_Batch:
 			if err := v.batch(m.Batch); err != nil {
-				return fmt.Errorf("writing events: %w", err)
+				return err
 			}
+		case *wire.RunResponse_Notice:
+			fmt.Fprintln(v.notices, print.Escape(m.Notice.GetText()))
 		case *wire.RunResponse_End:
 			v.end = m.End
 		}

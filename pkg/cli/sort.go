@@ -49,7 +49,8 @@ func sortRows(rows []print.Row, keys []sortKey) {
 // compare orders numbers by size, texts by bytes, and slots by their sum.
 func compare(column *event.Column, a, b []byte) int {
 	v := column.Value(a)
-	switch v.Kind {
+	// The column's kind, not v's: where a record has no value, it is 0 or empty.
+	switch column.Kind {
 	case event.Int, event.Time:
 		return cmp.Compare(v.Int(), column.Value(b).Int())
 	case event.Uint, event.Bool:

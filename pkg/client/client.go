@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,7 +36,7 @@ type Conn struct {
 func Dial(address string) (*Conn, error) {
 	path, ok := strings.CutPrefix(address, "unix://")
 	if !ok || !strings.HasPrefix(path, "/") {
-		return nil, fmt.Errorf("agent address %q is not of the form unix:///path/to/socket", address)
+		return nil, &UsageError{Text: fmt.Sprintf("agent address %q is not of the form unix:///path/to/socket", address)}
 	}
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("no agent at %s: there is no such socket; start one with: gadget-agent serve --listen %s", path, address)
@@ -104,6 +105,7 @@ type Run struct {
 	// Spec is the gadget as the agent has it.
 	Spec   gadget.Spec
 	stream grpc.BidiStreamingClient[wire.RunRequest, wire.RunResponse]
+	stop   sync.Once
 }
 
 // Run starts a gadget and waits until it is attached. It runs until Stop, or
@@ -114,8 +116,10 @@ func (c *Conn) Run(ctx context.Context, start *wire.Start) (*Run, error) {
 		return nil, wrap("starting the run", err)
 	}
 	start.Protocol = wire.Current()
-	// An error of Send is only that the stream has ended; Recv says why.
-	_ = stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Start{Start: start}})
+	// io.EOF is only that the stream has ended; Recv says why.
+	if err := stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
+		return nil, wrap("starting the run", err)
+	}
 	first, err := stream.Recv()
 	if err != nil {
 		return nil, wrap("", err)
@@ -134,10 +138,12 @@ func (c *Conn) Run(ctx context.Context, start *wire.Start) (*Run, error) {
 	return &Run{Header: header, Spec: *spec, stream: stream}, nil
 }
 
-// Stop asks for the end. What was recorded until then still comes through Next.
+// Stop asks for the end, once. What was recorded until then still comes through Next.
 func (r *Run) Stop() {
-	// If the stream is gone, Next says so.
-	_ = r.stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Stop{Stop: &wire.Stop{}}})
+	r.stop.Do(func() {
+		// If the stream is gone, Next says so.
+		_ = r.stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Stop{Stop: &wire.Stop{}}})
+	})
 }
 
 // Next returns the next message: a batch that has passed its check, a loss, a

@@ -810,7 +810,6 @@ var syscallNamesARM64 = [...]string{
 	241: "perf_event_open",
 	242: "accept4",
 	243: "recvmmsg",
-	244: "arch_specific_syscall",
 	260: "wait4",
 	261: "prlimit64",
 	262: "fanotify_init",

@@ -235,7 +235,7 @@ func readEnum(c *Column, record []byte) Value {
 			return Value{Kind: Text, Text: c.scratch}
 		}
 	}
-	c.scratch = strconv.AppendInt(c.scratch, n, 10)
+	c.scratch = strconv.AppendInt(c.scratch, s, 10)
 	return Value{Kind: Text, Text: c.scratch}
 }
 

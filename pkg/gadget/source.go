@@ -133,7 +133,14 @@ func (l *layout) members(record *btf.Struct, prefix string, base, end uint32, de
 	return nil
 }
 
+// reserved are the names that say where a record was made. A field of that name
+// could pass for another container's.
+var reserved = []string{"node", "namespace", "pod", "container", "image"}
+
 func (l *layout) add(field Field) error {
+	if slices.Contains(reserved, field.Name) {
+		return fmt.Errorf("field name %s is reserved for where the record was made", field.Name)
+	}
 	if len(l.fields) == MaxFields {
 		return fmt.Errorf("record has more than %d fields", MaxFields)
 	}

@@ -5,6 +5,7 @@ package gadget
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -75,6 +76,23 @@ func (s *Spec) CheckParams(params map[string]string) error {
 		}
 		if _, err := param.Encode(params[name], binary.LittleEndian); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// CheckAlternatives says whether the gadget has the alternatives (values) that
+// are demanded for its groups (keys).
+func (s *Spec) CheckAlternatives(demanded map[string]string) error {
+	var known []string
+	for _, group := range s.Groups {
+		for _, a := range group.Alternatives {
+			known = append(known, group.Name+"="+a.Name)
+		}
+	}
+	for _, group := range sortedKeys(demanded) {
+		if choice := group + "=" + demanded[group]; !slices.Contains(known, choice) {
+			return fmt.Errorf("--alternative %.64q is not known, known are: %s", choice, strings.Join(known, ", "))
 		}
 	}
 	return nil

@@ -97,8 +97,6 @@ func (l *loader) attachGroup(group gadget.Group) (Choice, []attachment, error) {
 		return choice, attached, nil
 	}
 	switch {
-	case demanded != "" && len(choice.Rejected) == 0 && wanted:
-		return choice, nil, fmt.Errorf("group %s has no alternative %q", group.Name, demanded)
 	case !wanted && len(choice.Rejected) == 0, demanded == "" && group.Optional():
 		return choice, nil, nil
 	}

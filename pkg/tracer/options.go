@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/btf"
+
+	"nodegadget.dev/pkg/gadget"
 )
 
 const (
@@ -49,6 +51,21 @@ type Options struct {
 	Interval time.Duration
 	// FilterContainers switches on the container filter; see Tracer.SetContainer.
 	FilterContainers bool
+}
+
+// Check says whether the gadget can be run with the options, as far as that
+// doesn't depend on the kernel.
+func (o Options) Check(spec *gadget.Spec) error {
+	if o.Interval != 0 && o.Interval < MinInterval {
+		return fmt.Errorf("interval of %v, want at least %v", o.Interval, MinInterval)
+	}
+	if _, err := o.bufferSize(); err != nil {
+		return err
+	}
+	if err := spec.CheckAlternatives(o.Alternatives); err != nil {
+		return err
+	}
+	return spec.CheckParams(o.Params)
 }
 
 // bufferSize is the size to be used: a power of two of at least one page.

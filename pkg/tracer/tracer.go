@@ -39,8 +39,8 @@ type Loss struct {
 // them out. Errors say what stands in the way: an *UnsupportedError if the kernel
 // has no hook for it.
 func Open(object *gadget.Object, opts Options) (*Tracer, error) {
-	if opts.Interval != 0 && opts.Interval < MinInterval {
-		return nil, fmt.Errorf("interval of %v, want at least %v", opts.Interval, MinInterval)
+	if err := opts.Check(&object.Spec); err != nil {
+		return nil, err
 	}
 	l, err := newLoader(object, opts)
 	if err != nil {

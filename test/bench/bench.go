@@ -127,7 +127,7 @@ func (s sample) String() string {
 // write writes the report, and the samples where they were asked for.
 func (res *results) write(stdout io.Writer) error {
 	if res.Opts.JSON != "" {
-		text, err := json.MarshalIndent(res.Rows, "", "  ")
+		text, err := json.MarshalIndent(res.raw(), "", "  ")
 		if err != nil {
 			return fmt.Errorf("encoding samples: %w", err)
 		}
@@ -141,6 +141,21 @@ func (res *results) write(stdout io.Writer) error {
 		return err
 	}
 	return replaceReport(res.Opts.Out, text)
+}
+
+// rawRow is a row for other programs.
+type rawRow struct {
+	Case     string   `json:"case"`
+	Samples  []sample `json:"samples"`
+	Failures []string `json:"failures,omitempty"`
+}
+
+func (res *results) raw() []rawRow {
+	var rows []rawRow
+	for _, r := range res.Rows {
+		rows = append(rows, rawRow{Case: r.name(), Samples: r.Samples, Failures: r.Failures})
+	}
+	return rows
 }
 
 // errVerdict says that a line for each fault has been written.

@@ -14,7 +14,7 @@ type table struct {
 	header []string
 	// texts is the number of columns, from the left, that are aligned there too.
 	texts int
-	rows   [][]string
+	rows  [][]string
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
