@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"bytes"
 	"sync/atomic"
 
 	"nodegadget.dev/pkg/event"
@@ -103,9 +104,19 @@ func (q *queue) push() bool {
 		q.drop(b)
 		return false
 	}
+	// Behind a client that doesn't read, a batch with few records must not keep
+	// the memory of a full one: the limit counts what batches hold.
+	small := len(q.batches) >= cap(q.spare) && 2*len(b.Records) < cap(b.Records)
+	if small {
+		b = &wire.Batch{Sequence: b.Sequence, Count: b.Count, Records: bytes.Clone(b.Records), IntervalEnd: b.IntervalEnd}
+	}
 	select {
 	case q.batches <- b:
 		q.waiting.Add(size)
+		if small {
+			reset(q.current)
+			return true
+		}
 		select {
 		case q.current = <-q.spare:
 		default:
@@ -113,7 +124,7 @@ func (q *queue) push() bool {
 		}
 		return true
 	default:
-		q.drop(b)
+		q.drop(q.current)
 		return false
 	}
 }
@@ -127,7 +138,7 @@ func (q *queue) drop(b *wire.Batch) {
 // of the bytes by then.
 func (q *queue) recycle(b *wire.Batch) {
 	q.waiting.Add(-int64(len(b.Records)))
-	if cap(b.Records) > 2*batchBytes {
+	if cap(b.Records) < batchBytes || cap(b.Records) > 2*batchBytes {
 		return
 	}
 	reset(b)

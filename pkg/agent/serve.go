@@ -38,9 +38,12 @@ func Listen(address, group string) (net.Listener, error) {
 		}
 		mode = 0o660
 	}
-	// The directory keeps others out until the socket has its permissions.
+	// A new directory keeps others out until the socket has its permissions; one
+	// that was there, perhaps /tmp, keeps those that it has.
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	_, err := os.Stat(dir)
+	own := errors.Is(err, os.ErrNotExist)
+	if err = os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the socket's directory: %w", err)
 	}
 	if err := removeStale(path); err != nil {
@@ -50,25 +53,25 @@ func Listen(address, group string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	if err := share(dir, path, gid, mode); err != nil {
+	err = share(path, gid, mode)
+	if err == nil && own && gid >= 0 {
+		err = share(dir, gid, 0o750)
+	}
+	if err != nil {
 		listener.Close()
-		return nil, err
+		return nil, fmt.Errorf("setting the socket's permissions: %w", err)
 	}
 	return listener, nil
 }
 
-// share gives socket and directory to the group.
-func share(dir, path string, gid int, mode os.FileMode) error {
-	if err := os.Chmod(path, mode); err != nil {
-		return fmt.Errorf("setting the socket's permissions: %w", err)
+// share gives a socket or directory to the group, if there is one.
+func share(path string, gid int, mode os.FileMode) error {
+	if gid >= 0 {
+		if err := os.Chown(path, -1, gid); err != nil {
+			return err
+		}
 	}
-	if gid < 0 {
-		return nil
-	}
-	if err := errors.Join(os.Chown(path, -1, gid), os.Chown(dir, -1, gid), os.Chmod(dir, 0o750)); err != nil {
-		return fmt.Errorf("giving the socket to its group: %w", err)
-	}
-	return nil
+	return os.Chmod(path, mode)
 }
 
 func removeStale(path string) error {

@@ -51,7 +51,7 @@ func bench(ctx context.Context, opts options, stdout, progress io.Writer) error 
 	}
 	defer b.close()
 	res := &results{Opts: opts, Dir: b.dir}
-	if res.Machine, err = thisMachine(time.Now()); err != nil {
+	if res.Machine, err = thisMachine(time.Now(), b.dir); err != nil {
 		return err
 	}
 	res.Tools = versions(ctx, opts.Bin)

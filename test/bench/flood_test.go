@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -79,6 +80,10 @@ func TestTinyProgram(t *testing.T) {
 		program, err := tinyProgram(arch)
 		require.NoError(t, err)
 		require.Less(t, len(program), 200)
+		file, err := elf.NewFile(bytes.NewReader(program))
+		require.NoError(t, err)
+		require.Equal(t, exitZero[arch].machine, file.Machine)
+		require.Equal(t, file.Progs[0].Vaddr+file.Progs[0].Filesz-uint64(len(exitZero[arch].code)), file.Entry)
 	}
 	_, err := tinyProgram("riscv64")
 	require.ErrorContains(t, err, "riscv64")

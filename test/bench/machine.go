@@ -25,15 +25,35 @@ type machine struct {
 	Memory uint64
 	// Load is the load average of the last minute when the measurement began.
 	Load string
+	// Files is the kind of file system that the tools wrote to.
+	Files string
 }
 
-func thisMachine(now time.Time) (machine, error) {
+// fileSystems are the names of common ones.
+var fileSystems = map[int64]string{
+	unix.TMPFS_MAGIC: "tmpfs (memory)", unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs",
+	unix.BTRFS_SUPER_MAGIC: "btrfs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs",
+}
+
+func fileSystem(dir string) string {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return "an unknown file system"
+	}
+	if name := fileSystems[int64(stat.Type)]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("file system %#x", stat.Type)
+}
+
+// thisMachine describes the machine, and the file system of dir.
+func thisMachine(now time.Time, dir string) (machine, error) {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return machine{}, fmt.Errorf("reading the kernel's release: %w", err)
 	}
 	m := machine{
-		Date: now.UTC(), Cores: runtime.NumCPU(), Arch: runtime.GOARCH,
+		Date: now.UTC(), Cores: runtime.NumCPU(), Arch: runtime.GOARCH, Files: fileSystem(dir),
 		Kernel: unix.ByteSliceToString(uts.Release[:]),
 	}
 	info, err := os.ReadFile("/proc/cpuinfo")

@@ -77,14 +77,22 @@ func (p *process) await(ctx context.Context, timeout, interval time.Duration, re
 		case <-limit.C:
 			return p.complain(fmt.Errorf("not attached after %v", timeout))
 		case <-p.done:
-			return p.complain(fmt.Errorf("it ended too early: %w", errors.Join(p.failed, errEnded)))
+			return p.complain(fmt.Errorf("it ended before it was attached: %w", p.ending()))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-var errEnded = errors.New("ended")
+var errNoError = errors.New("without an error")
+
+// ending is why it ended, though nobody had asked it to.
+func (p *process) ending() error {
+	if p.failed != nil {
+		return p.failed
+	}
+	return errNoError
+}
 
 // interrupt asks for the end, and wait waits for it.
 func (p *process) interrupt() {

@@ -14,14 +14,16 @@ where they differ; the runs of different tools took turns. A generator made call
 for %v, as many as it could or at a fixed rate, and counted them: that is *sent*.
 It began when the tool was attached, and the tool was stopped when it had ended;
 what the tool had written by then is *seen*, what it said it had lost is *lost*.
-Tools wrote to a file. *Slowed by* compares with the generator alone, and *µs/call*
-is the processor time that a call takes from the generator: what a tool does in the
-kernel is paid there. Processor time for each event is the tool's own from the
-attaching to its end, over all events that came; at low rates that is mostly the price
-of looking whether there are any. *CPU* is that of its whole life. *Books* are ours only: with *exact*,
-seen + lost is what was sent; *at least* means that the tool also traced others, some
-of whose events may be among the lost. MB are 1,000,000 bytes of resident memory at
-its peak.
+Tools wrote to a file, on %s.
+
+- *Slowed by* compares with the generator alone, and *µs/call* is the processor time
+  that a call takes from the generator: what a tool does in the kernel is paid there.
+- *Books* are ours only. *Exact* means that seen + lost is what was sent; *at least*,
+  that the tool also traced others, some of whose events may be among the lost.
+- *User µs/event* is the tool's own processor time outside of the kernel, from the
+  attaching to its end, over all events that came. At low rates that is mostly the
+  price of looking whether there are any. *CPU s* is all of it, the start included.
+- *MB* are 1,000,000 bytes of resident memory, at its peak.
 `
 
 // report is everything that bench has to say, in Markdown.
@@ -34,7 +36,7 @@ func (res *results) report() string {
 	}
 	b.WriteString(res.where())
 	part("Targets", res.targetTable())
-	part("How to read the tables", fmt.Sprintf(reading, res.Opts.Reps, res.Opts.Duration))
+	part("How to read the tables", fmt.Sprintf(reading, res.Opts.Reps, res.Opts.Duration, res.Machine.Files))
 	part("Opening files", res.loadTables(sectionLoad, "open"))
 	part("Executing programs", res.loadTables(sectionLoad, "exec"))
 	part("An agent and its sessions", res.loadTables(sectionAgent, "open"))

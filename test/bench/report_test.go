@@ -46,7 +46,7 @@ func exampleResults() *results {
 		Opts: options{Reps: 3, Duration: 3 * time.Second, Bin: "elsewhere/bin"}, Dir: dir,
 		Machine: machine{
 			Date: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), CPU: "Fast(R) CPU", Cores: 2, Arch: "amd64",
-			Kernel: "6.18.44", Memory: 25_000_000_000, Load: "0.10",
+			Kernel: "6.18.44", Memory: 25_000_000_000, Load: "0.10", Files: "ext4",
 		},
 		Tools: []version{{"Go", "go1.26"}, {"kubectl-gadget", "kubectl-gadget version v1"}, {"libbpf-tools", "0.26"}},
 		Rows: []*row{
@@ -109,4 +109,15 @@ func TestWrite(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(res.Opts.Out, []byte("# No markers\n"), 0o600))
 	require.ErrorIs(t, res.write(io.Discard), errMarkers)
+}
+
+func TestThisMachine(t *testing.T) {
+	m, err := thisMachine(time.Now(), t.TempDir())
+	require.NoError(t, err)
+	require.NotZero(t, m.Cores)
+	require.NotZero(t, m.Memory)
+	require.NotEmpty(t, m.Kernel)
+	require.NotEmpty(t, m.Load)
+	require.NotEmpty(t, m.Files)
+	require.Contains(t, fileSystem("/missing/directory"), "unknown")
 }

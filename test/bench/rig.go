@@ -106,7 +106,7 @@ func (r *rig) check() error {
 	for _, p := range append(slices.Clone(r.clients), r.main) {
 		select {
 		case <-p.done:
-			return p.complain(fmt.Errorf("it did not live until the end of the load: %w", errors.Join(p.failed, errEnded)))
+			return p.complain(fmt.Errorf("it ended before the load did: %w", p.ending()))
 		default:
 		}
 	}

@@ -99,8 +99,8 @@ func TestMeasureFailures(t *testing.T) {
 		want string
 	}{
 		{[]string{filepath.Join(t.TempDir(), "missing")}, "starting tool"},
-		{script(t, "echo no kernel here >&2; exit 1", ":"), "it ended too early: exit status 1\nended: no kernel here"},
-		{script(t, sayAttached+"; sleep 0.15; exit 0", ":"), "did not live until the end"},
+		{script(t, "echo no kernel here >&2; exit 1", ":"), "it ended before it was attached: exit status 1: no kernel here"},
+		{script(t, sayAttached+"; sleep 0.15; exit 0", ":"), "it ended before the load did: without an error"},
 		{script(t, sayAttached, "echo out of ink >&2; exit 3"), "exit status 3: out of ink"},
 		{script(t, sayAttached, ":"), errNoSummary.Error()},
 	} {
