@@ -109,8 +109,8 @@ test-kernels: deps-kernels objects build/testsummary ## Run the live tests on ot
 	CGO_ENABLED=0 GOARCH=arm64 go test -c -o build/live.arm64 ./test/live
 	rm -rf build/kernels
 	status=0; \
-	go run ./test/kernels run $(KERNEL_ARGS) --log-dir build/kernels \
-		--bin amd64=build/live.amd64 --bin arm64=build/live.arm64 -- -test.v || status=1; \
+	go run ./test/kernels run $(KERNEL_ARGS) --timeout 12m --log-dir build/kernels \
+		--bin amd64=build/live.amd64 --bin arm64=build/live.arm64 -- -test.v -test.short || status=1; \
 	$(SUMMARY) read build/kernels/*.log || status=1; \
 	exit $$status
 

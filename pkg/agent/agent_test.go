@@ -7,14 +7,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -75,7 +78,10 @@ func send(tb testing.TB, client wire.AgentClient, request *wire.RunRequest) (*wi
 	tb.Helper()
 	stream, err := client.Run(tb.Context())
 	require.NoError(tb, err)
-	require.NoError(tb, stream.Send(request))
+	// A run that is refused at once has ended already; Recv says why.
+	if err := stream.Send(request); !errors.Is(err, io.EOF) {
+		require.NoError(tb, err)
+	}
 	return stream.Recv()
 }
 
@@ -248,6 +254,26 @@ func TestErrorsAreTheClientsOrTheAgents(t *testing.T) {
 			require.Equal(t, test.err.Error(), status.Convert(got).Message())
 		}
 	}
+}
+
+// TestVerboseErrorHasEveryVerifierLog: each attempt has one.
+func TestVerboseErrorHasEveryVerifierLog(t *testing.T) {
+	verifier := func(log ...string) error {
+		return fmt.Errorf("loading: %w", &ebpf.VerifierError{Cause: os.ErrPermission, Log: log})
+	}
+	err := fmt.Errorf("opening: %w", &tracer.UnsupportedError{Gadget: "trace_x", Group: "exit", Attempts: []tracer.Attempt{
+		{Alternative: "a", Program: "tp_btf/x", Err: verifier("0: R1=ctx() R10=fp0", "1: (85) call 4711", "2: (95) exit", "R1 invalid mem access")},
+		{Alternative: "b", Program: "raw_tp/x", Err: errors.New("not there")},
+		{Alternative: "c", Program: "kprobe/x", Err: errors.Join(verifier("R2 min value is negative"), errors.New("and more"))},
+	}})
+	text := status.Convert(grpcError(err, true)).Message()
+	for _, want := range []string{err.Error(), "1: (85) call 4711", "R1 invalid mem access", "not there", "R2 min value is negative"} {
+		require.Contains(t, text, want)
+	}
+	require.Equal(t, 1, strings.Count(text, "(85) call"))
+	require.NotContains(t, status.Convert(grpcError(err, false)).Message(), "(85) call")
+	require.Empty(t, verifierLogs(errors.New("no log")))
+	require.Equal(t, []string{"permission denied:\n\tonly"}, verifierLogs(&ebpf.VerifierError{Cause: os.ErrPermission, Log: []string{"only"}}))
 }
 
 func TestVerboseErrorFitsIntoAMessage(t *testing.T) {

@@ -217,7 +217,6 @@ func verboseError(err error) string {
 
 // verifierLogs collects the logs of all verifier errors in the tree.
 func verifierLogs(err error) []string {
-	var verifier *ebpf.VerifierError
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		var logs []string
 		for _, one := range many.Unwrap() {
@@ -225,16 +224,13 @@ func verifierLogs(err error) []string {
 		}
 		return logs
 	}
-	if one := errors.Unwrap(err); one != nil && !isVerifier(err) {
-		return verifierLogs(one)
+	var verifier *ebpf.VerifierError
+	if !errors.As(err, &verifier) {
+		return nil
 	}
-	if errors.As(err, &verifier) {
-		return []string{fmt.Sprintf("%+v", verifier)}
+	// Down to the error itself; there may be several further down.
+	if inner := errors.Unwrap(err); errors.As(inner, &verifier) {
+		return verifierLogs(inner)
 	}
-	return nil
-}
-
-func isVerifier(err error) bool {
-	_, ok := err.(*ebpf.VerifierError)
-	return ok
+	return []string{fmt.Sprintf("%+v", verifier)}
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -48,7 +49,7 @@ func newRunCommand(name, noun string, g gadgets, stop context.Context, streams S
 		opts := &runOptions{gadget: s.Name}
 		flags := opts.flagSet(s)
 		if err := flags.Parse(args); err != nil {
-			if err == pflag.ErrHelp {
+			if errors.Is(err, pflag.ErrHelp) {
 				return printHelp(streams, cmd, s, flags)
 			}
 			return usagef("%v (see: %s --help)", err, cmd.CommandPath())

@@ -91,6 +91,10 @@ func newRoot(ctx, stop context.Context, args []string, streams Streams) *cobra.C
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		// In "trace opem --local" the flag isn't what is wrong.
+		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+			return unknownCommand(cmd, words)
+		}
 		return usagef("%v (see: %s --help)", err, cmd.CommandPath())
 	})
 	gadgets := openGadgets(ctx, args)
@@ -104,6 +108,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	text := fmt.Sprintf("unknown command %q for %s", args[0], cmd.CommandPath())
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
 		return usagef("%s, did you mean: %s?", text, strings.Join(similar, ", "))

@@ -121,6 +121,9 @@ func (c *Conn) Run(ctx context.Context, start *wire.Start) (*Run, error) {
 		return nil, wrap("starting the run", err)
 	}
 	first, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("the agent ended the run before it began")
+	}
 	if err != nil {
 		return nil, wrap("", err)
 	}

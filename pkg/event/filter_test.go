@@ -232,8 +232,8 @@ func TestFastPathIsTaken(t *testing.T) {
 		fast int
 		rest bool
 	}{
-		`pid == 1`:                                  {1, false},
-		`comm == "cat" && errno != 0`:               {2, false},
+		`pid == 1`:                    {1, false},
+		`comm == "cat" && errno != 0`: {2, false},
 		`comm == "cat" && (errno != 0 && pid > 5)`:  {3, false},
 		`path.startsWith("/etc/")`:                  {1, false},
 		`comm == "cat" && path.matches("^/etc/.*")`: {1, true},

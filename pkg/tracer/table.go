@@ -21,20 +21,20 @@ func (t *Tracer) runTable(ctx context.Context, h Handler) error {
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	for {
+	for last := false; !last; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
+			// Only what is read after this is all that there was.
 			t.detach()
+			last = true
 		}
 		if err := t.takeTable(h.Record); err != nil {
 			return fmt.Errorf("reading table: %w", err)
 		}
 		h.Flush()
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // takeTable puts an empty table in the place of the current one and hands out

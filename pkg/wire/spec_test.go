@@ -170,7 +170,11 @@ func TestHostileParametersAreRefused(t *testing.T) {
 func TestNamesThatCommandsCannotHaveAreRefused(t *testing.T) {
 	source := func(name string) *Source { return field(func(f *Field) { f.Name = name }) }
 	for _, g := range []*Gadget{
-		{Name: ""}, {Name: "trace"}, {Name: "trace_\x1b[2J"}, {Name: "Trace_Exec"}, {Name: "trace exec"},
+		{Name: ""},
+		{Name: "trace"},
+		{Name: "trace_\x1b[2J"},
+		{Name: "Trace_Exec"},
+		{Name: "trace exec"},
 		{Name: "trace_x", Params: []*Param{{Name: "", Kind: 1, Size: 4}}},
 		{Name: "trace_x", Params: []*Param{{Name: "a\nb", Kind: 1, Size: 4}}},
 		{Name: "trace_x", Params: []*Param{{Name: "a=b", Kind: 1, Size: 4}}},

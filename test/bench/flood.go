@@ -121,36 +121,53 @@ const stride = 64
 // loop makes calls, those that are due at a time, and sleeps until the next is.
 func (o floodOptions) loop(call func() bool) floodResult {
 	var r floodResult
-	for begin := time.Now(); ; {
-		r.Elapsed = time.Since(begin)
-		if o.Duration > 0 && r.Elapsed >= o.Duration || o.Count > 0 && r.Calls >= o.Count {
+	begin := time.Now()
+	for {
+		now := time.Since(begin)
+		over := o.Duration > 0 && now >= o.Duration
+		if over && o.Rate == 0 {
 			return r
 		}
-		due := o.due(r)
-		for ; r.Calls < due; r.Calls++ {
+		for due := o.due(r.Calls, now); r.Calls < due; r.Calls++ {
 			if !call() {
 				r.Failures++
 			}
 		}
-		if o.Rate > 0 {
-			next := time.Duration(float64(r.Calls+1) / o.Rate * float64(time.Second))
-			if wait := next - time.Since(begin); wait > 0 {
-				rest := unix.NsecToTimespec(wait.Nanoseconds())
-				// Waking early, by a signal, only means another look at the clock.
-				_ = unix.Nanosleep(&rest, nil)
-			}
+		r.Elapsed = time.Since(begin)
+		if over || o.Count > 0 && r.Calls >= o.Count {
+			return r
 		}
+		o.rest(r, begin)
 	}
 }
 
 // due is the number of calls up to which to go on without looking at the clock.
-func (o floodOptions) due(r floodResult) uint64 {
-	due := r.Calls + stride
+func (o floodOptions) due(calls uint64, now time.Duration) uint64 {
+	due := calls + stride
+	if o.Duration > 0 {
+		now = min(now, o.Duration)
+	}
 	if o.Rate > 0 {
-		due = min(due, uint64(r.Elapsed.Seconds()*o.Rate))
+		due = min(due, uint64(now.Seconds()*o.Rate))
 	}
 	if o.Count > 0 {
 		due = min(due, o.Count)
 	}
 	return due
+}
+
+// rest sleeps until the next call is due, or the end.
+func (o floodOptions) rest(r floodResult, begin time.Time) {
+	if o.Rate == 0 {
+		return
+	}
+	next := time.Duration(float64(r.Calls+1) / o.Rate * float64(time.Second))
+	if o.Duration > 0 {
+		next = min(next, o.Duration)
+	}
+	if wait := next - time.Since(begin); wait > 0 {
+		left := unix.NsecToTimespec(wait.Nanoseconds())
+		// Waking early, by a signal, only means another look at the clock.
+		_ = unix.Nanosleep(&left, nil)
+	}
 }

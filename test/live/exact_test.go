@@ -36,9 +36,10 @@ func TestEveryExecIsSeenOnce(t *testing.T) {
 		}
 		seen[strings.Join(list, " ")]++
 	}
-	assert.Len(t, seen, n)
-	for i := range n {
-		assert.Equal(t, 1, seen["/bin/true "+strconv.Itoa(i)], "exec number %d", i)
+	skipped := tr.end.GetLoss().GetSkipped()
+	assert.InDelta(t, n, len(seen), float64(skipped), "the kernel left out %d program runs", skipped)
+	for exec, times := range seen {
+		assert.Equal(t, 1, times, "exec %s", exec)
 	}
 }
 
@@ -74,12 +75,14 @@ func TestBooksBalance(t *testing.T) {
 			loss := tr.end.GetLoss()
 			seen := uint64(len(tr.records))
 			t.Logf("sent %d, seen %d, lost %v", n, seen, loss)
-			assert.Equal(t, uint64(n), seen+loss.GetKernel()+loss.GetQueue(), "seen and lost must add up to what was sent")
+			// A run that the kernel left out need not have been for one of ours.
+			assert.InDelta(t, n, seen+loss.GetKernel()+loss.GetQueue(), float64(loss.GetSkipped()),
+				"seen and lost must add up to what was sent")
 			if c.mustLose && !testing.Short() {
 				assert.NotZero(t, loss.GetKernel(), "a 4 KiB buffer can't hold this")
 			}
 			if c.buffer != 4096 {
-				assert.Equal(t, uint64(n), seen)
+				assert.Zero(t, loss.GetKernel()+loss.GetQueue())
 			}
 		})
 	}
@@ -104,7 +107,7 @@ func TestTableIsExact(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls in %d intervals", total, intervals)
-	assert.Equal(t, int64(n), total)
+	assert.InDelta(t, n, total, float64(tr.end.GetLoss().GetSkipped()))
 }
 
 // TestLossIsToldWhileNothingHappens wants to know of a loss before the run ends,
@@ -114,7 +117,7 @@ func TestLossIsToldWhileNothingHappens(t *testing.T) {
 	tr := mustTrace(t, &wire.Start{
 		Gadget: "trace_open", Params: map[string]string{"comm": "flood"}, BufferSize: 4096,
 	})
-	command(t, tool(t), "flood", "open", "50000")
+	command(t, tool(t), "flood", "open", strconv.Itoa(scale(50000)))
 	time.Sleep(2 * time.Second)
 	tr.stop()
 	require.NotZero(t, tr.end.GetLoss().GetKernel())
@@ -144,7 +147,7 @@ func TestSharedFilters(t *testing.T) {
 			command(t, tool(t), "flood", "open", "100")
 			tr.stop()
 			tr.requireNoLoss()
-			assert.Equal(t, c.want, uint64(len(tr.records)))
+			assert.InDelta(t, c.want, len(tr.records), float64(tr.end.GetLoss().GetSkipped()))
 		})
 	}
 }

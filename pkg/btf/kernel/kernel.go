@@ -9,6 +9,8 @@
 package kernel
 
 import (
+	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +25,9 @@ import (
 // maxFile bounds a BTF or vmlinux file, in bytes. Kernels with debug information
 // reach about 1 GiB, of which only the .BTF section is read.
 const maxFile = 4 << 30
+
+// maxSection bounds the .BTF section, in bytes. Kernels have about 6 MiB.
+const maxSection = 256 << 20
 
 // SourceKind says where types come from.
 type SourceKind string
@@ -83,8 +88,14 @@ func (e *NotFoundError) Error() string {
 		"or use a kernel built with CONFIG_DEBUG_INFO_BTF", e.Release, strings.Join(e.Tried, "; "))
 }
 
+// inKernelPath is where a kernel shows its own types. It is this kernel's also
+// where Options.Root is another file system.
+const inKernelPath = "/sys/kernel/btf/vmlinux"
+
 // Find chooses the types of the running kernel.
-func Find(opts Options) (Types, error) {
+func Find(opts Options) (Types, error) { return find(opts, inKernelPath) }
+
+func find(opts Options, inKernel string) (Types, error) {
 	if opts.Root == "" {
 		opts.Root = "/"
 	}
@@ -98,7 +109,7 @@ func Find(opts Options) (Types, error) {
 	if opts.Path != "" {
 		return explicit(opts)
 	}
-	source := Source{Kind: InKernel, Path: "/sys/kernel/btf/vmlinux", Release: opts.Release}
+	source := Source{Kind: InKernel, Path: inKernel, Release: opts.Release}
 	if f, err := os.Open(source.Path); err == nil {
 		f.Close()
 		return Types{Source: source}, nil
@@ -159,7 +170,28 @@ func read(path string) (*btf.Spec, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return nil, fmt.Errorf("not a regular file of at most %d bytes", int64(maxFile))
 	}
-	return btf.LoadSpec(path)
+	file, err := elf.Open(path)
+	var notELF *elf.FormatError
+	if errors.As(err, &notELF) {
+		return btf.LoadSpec(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	// Not by btf.LoadSpec: that reads the symbols too, which stripped files lack.
+	section := file.Section(".BTF")
+	if section == nil {
+		return nil, errors.New("ELF file without a .BTF section")
+	}
+	if section.Size > maxSection {
+		return nil, fmt.Errorf(".BTF section of %d bytes, at most %d are read", section.Size, maxSection)
+	}
+	raw, err := section.Data()
+	if err != nil {
+		return nil, fmt.Errorf("reading .BTF section: %w", err)
+	}
+	return btf.LoadSpecFromReader(bytes.NewReader(raw))
 }
 
 func reason(path string, err error) string {
