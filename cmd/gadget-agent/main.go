@@ -7,7 +7,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,10 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/agent"
-	"nodegadget.dev/pkg/btf/kernel"
-	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/version"
 )
 
@@ -43,61 +39,30 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// serveOptions are the flags of serve.
-type serveOptions struct {
-	listen      string
-	socketGroup string
-	btf         string
-	gadgets     string
-	node        string
-	queueSize   int
-	maxRuns     int
-}
-
 func newServe() *cobra.Command {
-	var opts serveOptions
+	setup := agent.Setup{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	var listen, group string
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve clients until terminated", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), opts) },
-	}
-	node := os.Getenv("NODE_NAME")
-	if node == "" {
-		node, _ = os.Hostname()
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := agent.Prepare(setup)
+			if err != nil {
+				return err
+			}
+			listener, err := agent.Listen(listen, group)
+			if err != nil {
+				return err
+			}
+			return a.Serve(cmd.Context(), listener)
+		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.listen, "listen", "unix:///run/nodegadget/agent.sock", "address to serve at")
-	flags.StringVar(&opts.socketGroup, "socket-group", "", "group whose members may connect too")
-	flags.StringVar(&opts.btf, "btf", "", "BTF of this kernel: a file, or a directory with <release>.btf")
-	flags.StringVar(&opts.gadgets, "gadgets", "", "directory of gadgets to serve instead of the built-in ones")
-	flags.StringVar(&opts.node, "node-name", node, "name of this node ($NODE_NAME, else the host name)")
-	flags.IntVar(&opts.queueSize, "queue-size", agent.DefaultQueueSize, "most bytes that wait for one client")
-	flags.IntVar(&opts.maxRuns, "max-runs", agent.DefaultMaxRuns, "most gadgets that run at the same time")
+	flags.StringVar(&listen, "listen", "unix:///run/nodegadget/agent.sock", "address to serve at")
+	flags.StringVar(&group, "socket-group", "", "group whose members may connect too")
+	flags.StringVar(&setup.BTF, "btf", "", "BTF of this kernel: a file, or a directory with <release>.btf")
+	flags.StringVar(&setup.Gadgets, "gadgets", "", "directory of gadgets to serve instead of the built-in ones")
+	flags.StringVar(&setup.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node (default: $NODE_NAME, else the host name)")
+	flags.IntVar(&setup.QueueSize, "queue-size", agent.DefaultQueueSize, "most bytes that wait for one client")
+	flags.IntVar(&setup.MaxRuns, "max-runs", agent.DefaultMaxRuns, "most gadgets that run at the same time")
 	return cmd
-}
-
-func serve(ctx context.Context, opts serveOptions) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	types, err := kernel.Find(kernel.Options{Path: opts.btf})
-	if err != nil {
-		return err
-	}
-	var files fs.FS = gadgets.Objects()
-	if opts.gadgets != "" {
-		files = os.DirFS(opts.gadgets)
-	}
-	catalog, err := gadget.NewCatalog(files, agent.Arch())
-	if err != nil {
-		return err
-	}
-	if len(catalog.Names()) == 0 {
-		return fmt.Errorf("no gadgets in %s: want <name>/gadget.%s.o", opts.gadgets, agent.Arch())
-	}
-	listener, err := agent.Listen(opts.listen, opts.socketGroup)
-	if err != nil {
-		return err
-	}
-	log.Info("serving", "address", opts.listen, "node", opts.node, "gadgets", len(catalog.Names()), "btf", types.Source.String())
-	return agent.New(agent.Options{
-		Gadgets: catalog, Types: types, Node: opts.node, QueueSize: opts.queueSize, MaxRuns: opts.maxRuns, Log: log,
-	}).Serve(ctx, listener)
 }

@@ -112,8 +112,8 @@ struct gadget_ip {
 /* The fields that say whose event it is; gadget_fill_task() fills them. */
 #define GADGET_TASK_FIELDS                                                                         \
 	__u64 timestamp GADGET_DOC("when it happened") GADGET_TYPE(timestamp);                     \
-	__u64 cgroup_id GADGET_DOC("cgroup v2 id of the process")                                  \
-	    GADGET_TYPE(cgroup) GADGET_HIDDEN;                                                     \
+	__u64 cgroup_id GADGET_DOC("cgroup v2 id of the process") GADGET_TYPE(cgroup)              \
+	    GADGET_HIDDEN;                                                                         \
 	__u64 mntns_id GADGET_DOC("inode of the mount namespace of the process")                   \
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;                                                      \
 	__u32 pid GADGET_DOC("process id") GADGET_WIDTH(7);                                        \

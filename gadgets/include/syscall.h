@@ -104,8 +104,8 @@ static __always_inline unsigned long gadget_syscall_arg(bool trusted, bool compa
 	}
 #elif defined(__TARGET_ARCH_arm64)
 	/* The return value has taken the place of argument 0. */
-	unsigned long value = n == 0 ? GADGET_READ(trusted, regs, orig_x0)
-				     : GADGET_READ(trusted, regs, regs[n]);
+	unsigned long value =
+	    n == 0 ? GADGET_READ(trusted, regs, orig_x0) : GADGET_READ(trusted, regs, regs[n]);
 
 	return compat ? (__u32)value : value;
 #endif

@@ -13,22 +13,23 @@ GADGET(trace_exec, "show programs being executed, with their arguments");
 struct event {
 	GADGET_TASK_FIELDS;
 	__u32 ppid GADGET_DOC("parent's process id") GADGET_WIDTH(7);
-	char parent_comm[GADGET_COMM_LEN] GADGET_DOC("name of the parent") GADGET_WIDTH(16)
-	    GADGET_HIDDEN;
-	__s32 ret GADGET_DOC("what the call returned: 0, or a negative error number") GADGET_WIDTH(4);
+	char parent_comm[GADGET_COMM_LEN] GADGET_DOC("name of the parent")
+	    GADGET_WIDTH(16) GADGET_HIDDEN;
+	__s32 ret GADGET_DOC("what the call returned: 0, or a negative error number")
+	    GADGET_WIDTH(4);
 	__u32 errno GADGET_DOC("why the call failed") GADGET_TYPE(errno) GADGET_HIDDEN;
-	__u32 args_count GADGET_DOC("number of arguments, the program's name included")
-	    GADGET_HIDDEN;
+	__u32
+	    args_count GADGET_DOC("number of arguments, the program's name included") GADGET_HIDDEN;
 	__u32 args_size GADGET_DOC("bytes of all arguments, also of those left out") GADGET_HIDDEN;
 	bool args_truncated GADGET_DOC("whether arguments were left out or cut") GADGET_HIDDEN;
 	struct gadget_bytes args GADGET_DOC("arguments, the program's name first") GADGET_TYPE(args)
 	    GADGET_WIDTH(40);
-	struct gadget_bytes file GADGET_DOC("file that the caller asked to execute") GADGET_WIDTH(30)
-	    GADGET_HIDDEN;
+	struct gadget_bytes file GADGET_DOC("file that the caller asked to execute")
+	    GADGET_WIDTH(30) GADGET_HIDDEN;
 	struct gadget_bytes exe GADGET_DOC("path of the executed file; empty if the call failed")
 	    GADGET_WIDTH(30) GADGET_HIDDEN;
-	struct gadget_bytes cwd GADGET_DOC("working directory, with --cwd") GADGET_WIDTH(20)
-	    GADGET_HIDDEN;
+	struct gadget_bytes cwd GADGET_DOC("working directory, with --cwd")
+	    GADGET_WIDTH(20) GADGET_HIDDEN;
 };
 
 GADGET_EVENTS(struct event);
@@ -119,8 +120,8 @@ static __always_inline int on_exec(void *ctx, struct linux_binprm *bprm)
 	if (!record)
 		return 0;
 	used = copy_args(record, task, bprm);
-	copied = bpf_probe_read_kernel_str(&record->tail[used], PATH_MAX,
-					   BPF_CORE_READ(bprm, filename));
+	copied =
+	    bpf_probe_read_kernel_str(&record->tail[used], PATH_MAX, BPF_CORE_READ(bprm, filename));
 	length = (copied > 0 ? copied - 1 : 0) & (PATH_MAX - 1);
 	used = refer(&record->event.file, used, length);
 	length = gadget_file_path(BPF_CORE_READ(task, mm, exe_file), &record->tail[used]);
@@ -162,8 +163,8 @@ static __always_inline bool copy_arg(struct record *record, bool compat, unsigne
 		return false;
 	}
 	event->args_count++;
-	copied = bpf_probe_read_user_str(&record->tail[used & (ARGS_MAX - 1)], ARG_MAX,
-					 (void *)arg);
+	copied =
+	    bpf_probe_read_user_str(&record->tail[used & (ARGS_MAX - 1)], ARG_MAX, (void *)arg);
 	if (copied <= 0)
 		return false;
 	if (copied == ARG_MAX)

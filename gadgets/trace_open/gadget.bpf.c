@@ -5,7 +5,8 @@
 
 GADGET(trace_open, "show files being opened: open, openat, openat2 and creat");
 
-#define O_CREAT_FLAGS (01 | 0100 | 01000) /* O_WRONLY | O_CREAT | O_TRUNC: what creat(2) stands for */
+#define O_CREAT_FLAGS                                                                              \
+	(01 | 0100 | 01000) /* O_WRONLY | O_CREAT | O_TRUNC: what creat(2) stands for */
 
 enum name_source {
 	USER_COPY = 0,
@@ -21,9 +22,9 @@ struct event {
 	struct gadget_bytes path GADGET_DOC("name that was asked for") GADGET_WIDTH(40);
 	struct gadget_bytes full_path GADGET_DOC("path of the opened file, with --full-path")
 	    GADGET_WIDTH(40) GADGET_HIDDEN;
-	enum name_source path_from
-	    GADGET_DOC("whose copy path is: the kernel's, or the caller's, which another thread can "
-		       "change") GADGET_HIDDEN;
+	enum name_source path_from GADGET_DOC(
+	    "whose copy path is: the kernel's, or the caller's, which another thread can "
+	    "change") GADGET_HIDDEN;
 };
 
 GADGET_EVENTS(struct event);
@@ -115,8 +116,7 @@ static __always_inline __u32 copy_name(struct event *event, char *text, unsigned
 	struct name *name = bpf_map_lookup_elem(&names, &tid);
 	long length;
 
-	if (name && name->length &&
-	    (!name->user_pointer || name->user_pointer == user_pointer)) {
+	if (name && name->length && (!name->user_pointer || name->user_pointer == user_pointer)) {
 		event->path_from = KERNEL_COPY;
 		length = bpf_probe_read_kernel_str(text, PATH_MAX, name->text);
 		name->length = 0;

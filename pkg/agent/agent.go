@@ -84,6 +84,8 @@ func NewServer(a *Agent, opts ...grpc.ServerOption) *grpc.Server {
 		grpc.ConnectionTimeout(10*time.Second),
 		// A client whose machine vanished is noticed within half a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		// Clients do the same; by default a server hangs up on who asks more often than every five minutes.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	server := grpc.NewServer(opts...)
 	wire.RegisterAgentServer(server, a)

@@ -273,7 +273,7 @@ func TestVerboseErrorHasEveryVerifierLog(t *testing.T) {
 	require.Equal(t, 1, strings.Count(text, "(85) call"))
 	require.NotContains(t, status.Convert(grpcError(err, false)).Message(), "(85) call")
 	require.Empty(t, verifierLogs(errors.New("no log")))
-	require.Equal(t, []string{"permission denied:\n\tonly"}, verifierLogs(&ebpf.VerifierError{Cause: os.ErrPermission, Log: []string{"only"}}))
+	require.Equal(t, []string{": permission denied:\n\tonly"}, verifierLogs(&ebpf.VerifierError{Cause: os.ErrPermission, Log: []string{"only"}}))
 }
 
 func TestVerboseErrorFitsIntoAMessage(t *testing.T) {

@@ -4,17 +4,12 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"os"
 
 	"google.golang.org/grpc/test/bufconn"
 
-	builtin "nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/agent"
-	"nodegadget.dev/pkg/btf/kernel"
 	"nodegadget.dev/pkg/client"
-	"nodegadget.dev/pkg/gadget"
 )
 
 // pipeSize is the buffer between client and agent in one process, in bytes.
@@ -27,19 +22,11 @@ func connect(opts *runOptions) (*client.Conn, func(), error) {
 		conn, err := client.Dial(opts.agent)
 		return conn, func() {}, err
 	}
-	types, err := kernel.Find(kernel.Options{Path: opts.btf})
+	local, err := agent.Prepare(agent.Setup{BTF: opts.btf})
 	if err != nil {
 		return nil, nil, err
 	}
-	catalog, err := gadget.NewCatalog(builtin.Objects(), agent.Arch())
-	if err != nil {
-		return nil, nil, err
-	}
-	node, err := os.Hostname()
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading host name: %w", err)
-	}
-	server := agent.NewServer(agent.New(agent.Options{Gadgets: catalog, Types: types, Node: node}))
+	server := agent.NewServer(local)
 	listener := bufconn.Listen(pipeSize)
 	done := make(chan struct{})
 	go func() {

@@ -200,9 +200,12 @@ func (v *view) summary(w io.Writer) error {
 	}
 	loss := v.end.GetLoss()
 	lost := loss.GetKernel() + loss.GetQueue()
-	noun := "events"
+	noun := "event"
 	if v.run.Spec.Source.Kind != gadget.Events {
-		noun = "rows"
+		noun = "row"
+	}
+	if v.shown != 1 {
+		noun += "s"
 	}
 	line := fmt.Sprintf("%s %s, %s lost", thousands(v.shown), noun, thousands(lost))
 	if lost > 0 {

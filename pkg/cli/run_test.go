@@ -249,7 +249,11 @@ func TestMaxEventsStopsExactly(t *testing.T) {
 			require.Zero(t, r.status, r.err)
 			want := map[string]int{"json": limit, "none": 0, "columns": limit + 1}[mode]
 			require.Equal(t, want, strings.Count(r.out, "\n"))
-			require.Equal(t, fmt.Sprintf("%d events, 0 lost\n", limit), r.err)
+			line := fmt.Sprintf("%d events, 0 lost\n", limit)
+			if limit == 1 {
+				line = "1 event, 0 lost\n"
+			}
+			require.Equal(t, line, r.err)
 		}
 	}
 }

@@ -35,6 +35,8 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	// Hearing interrupts matters also where a shell ignores them, in the background:
+	// what is ignored here, the tools would ignore too.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

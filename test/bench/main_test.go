@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"testing"
 
@@ -24,7 +25,16 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	hearInterrupts()
 	os.Exit(m.Run())
+}
+
+// hearInterrupts undoes what a shell does to programs in the background: what is
+// ignored here, the tools that tests start would ignore too.
+func hearInterrupts() {
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 }
 
 func TestErrors(t *testing.T) {

@@ -54,7 +54,10 @@ func (v vm) run(ctx context.Context, console *os.File) error {
 
 func (v vm) args(m machine) []string {
 	return append(m.args,
-		"-accel", "tcg", // works everywhere, and the same everywhere
+		// TCG works everywhere, and the same everywhere. One thread for all CPUs:
+		// with one each, a CPU may execute code that another has just patched, and a
+		// tracepoint that is switched on or off ends in an int3 oops or a dead guest.
+		"-accel", "tcg,thread=single",
 		"-m", strconv.Itoa(v.Memory),
 		"-smp", strconv.Itoa(v.CPUs),
 		"-nodefaults", "-no-user-config", "-display", "none",

@@ -154,20 +154,6 @@ func (tr *trace) requireNoLoss() {
 	require.Equal(tr.t, tr.end.GetRecords(), uint64(len(tr.records)))
 }
 
-// count is the number of records that match a CEL expression.
-func (tr *trace) count(expr string) uint64 {
-	tr.t.Helper()
-	filter, err := event.CompileFilter(tr.schema, expr)
-	require.NoError(tr.t, err)
-	var n uint64
-	for _, record := range tr.records {
-		if filter.Match(record) {
-			n++
-		}
-	}
-	return n
-}
-
 // number reads a column of a record.
 func (tr *trace) number(record []byte, column string) int64 {
 	tr.t.Helper()

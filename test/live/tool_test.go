@@ -143,11 +143,15 @@ func hold(name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tracer.Open(object, tracer.Options{}); err != nil {
+	t, err := tracer.Open(object, tracer.Options{})
+	if err != nil {
 		return err
 	}
 	fmt.Println("attached")
-	select {}
+	time.Sleep(time.Hour)
+	// Without this the garbage collector would close what it holds.
+	runtime.KeepAlive(t)
+	return nil
 }
 
 func creat(path string) error {
