@@ -13,8 +13,8 @@ import (
 // A batch is sent when it has batchRecords or batchBytes: the knee beyond which
 // larger messages don't make an event cheaper (docs/benchmarks.md).
 const (
-	batchRecords = 64
-	batchBytes   = 16 << 10
+	batchRecords = 256
+	batchBytes   = 32 << 10
 	// A table's interval is sent in few messages, each within wire.MaxMessage.
 	intervalBytes = 256 << 10
 )

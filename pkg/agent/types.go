@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ func (c *typeCache) get() *btf.Cache {
 
 func (c *typeCache) forget() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.cache = nil
+	c.mu.Unlock()
+	// The node's memory is better used by its pods.
+	debug.FreeOSMemory()
 }

@@ -122,6 +122,12 @@ func defaultWidth(c *Column) int {
 	return 8
 }
 
+// Place is where a record has what the column's value is made from, in bytes; ok
+// is false if that is in the tail.
+func (c *Column) Place() (offset, size int, ok bool) {
+	return int(c.field.Offset), int(c.field.Size), c.field.Kind != gadget.Tail
+}
+
 // Column returns the column of the given name.
 func (s *Schema) Column(name string) (*Column, error) {
 	for _, c := range s.Columns {

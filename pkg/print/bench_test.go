@@ -33,7 +33,7 @@ func benchSource(tb testing.TB) gadget.Source {
 // batch is how many events arrive together: one Write each.
 const batch = 64
 
-func benchmark(b *testing.B, opts print.Options) {
+func benchmark(b *testing.B, opts print.Options, vary ...int) {
 	b.ReportAllocs()
 	source := benchSource(b)
 	record := encode(b, source, openValues())
@@ -43,6 +43,9 @@ func benchmark(b *testing.B, opts print.Options) {
 	n := 0
 	for b.Loop() {
 		record[0], record[1], record[2] = byte(n), byte(n>>8), byte(n>>16)
+		for _, at := range vary {
+			record[at] = byte(n)
+		}
 		p.Record(origin, record)
 		if n++; n%batch == 0 {
 			require.NoError(b, p.Flush())
@@ -50,7 +53,11 @@ func benchmark(b *testing.B, opts print.Options) {
 	}
 }
 
-func BenchmarkJSON(b *testing.B)    { benchmark(b, print.Options{Mode: print.JSON}) }
+func BenchmarkJSON(b *testing.B) { benchmark(b, print.Options{Mode: print.JSON}) }
+
+// BenchmarkJSONMixed has another process with each event: nothing is remembered.
+func BenchmarkJSONMixed(b *testing.B) { benchmark(b, print.Options{Mode: print.JSON}, 8, 24) }
+
 func BenchmarkYAML(b *testing.B)    { benchmark(b, print.Options{Mode: print.YAML}) }
 func BenchmarkColumns(b *testing.B) { benchmark(b, print.Options{Width: 160, Kubernetes: true}) }
 func BenchmarkWide(b *testing.B)    { benchmark(b, print.Options{Mode: print.Wide}) }

@@ -12,12 +12,12 @@ import (
 // object writes records as JSON or YAML.
 type object struct {
 	style style
-	// origins stand before the values of the origin, steps before the record's.
+	// origins stand before the values of the origin, runs have those of the record.
 	origins [len(originNames)][]byte
-	steps   []step
+	runs    []run
 	close   []byte
 	cache   originCache
-	// head is all up to the first step, for the origin in the cache.
+	// head is all up to the first run, for the origin in the cache.
 	head []byte
 }
 
@@ -28,7 +28,7 @@ func newObject(g *grammar, chosen []choice) (*object, error) {
 	}
 	p := planner{grammar: g, pending: []byte(g.open)}
 	p.plan(root.members, 0)
-	o := &object{style: g.style, close: append(p.pending, g.close...), steps: p.steps[len(originNames):]}
+	o := &object{style: g.style, close: append(p.pending, g.close...), runs: runs(p.steps[len(originNames):])}
 	for i := range o.origins {
 		o.origins[i] = p.steps[i].key.bytes
 	}
@@ -49,20 +49,22 @@ func (o *object) append(dst []byte, origin *Origin, record []byte) []byte {
 		o.makeHead()
 	}
 	dst = append(dst, o.head...)
-	for i := range o.steps {
-		s := &o.steps[i]
-		dst = s.key.append(dst)
-		n, ok := s.place.number(record)
-		switch {
-		case !ok:
-			dst = s.appendValue(dst, record, o.style)
-		case s.signed:
-			dst = appendInt(dst, s.place.signed(n))
-		default:
-			dst = appendUint(dst, n)
-		}
+	for i := range o.runs {
+		dst = o.runs[i].append(dst, record, o.style)
 	}
 	return append(dst, o.close...)
+}
+
+func (s *step) append(dst, record []byte, style style) []byte {
+	dst = s.key.append(dst)
+	n, ok := s.place.number(record)
+	switch {
+	case !ok:
+		return s.appendValue(dst, record, style)
+	case s.signed:
+		return appendInt(dst, s.place.signed(n))
+	}
+	return appendUint(dst, n)
 }
 
 func (s *step) appendValue(dst, record []byte, style style) []byte {

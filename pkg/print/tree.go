@@ -120,6 +120,9 @@ type step struct {
 	signed bool
 	log2   bool
 	clock  clock
+	// fixed steps depend on the record's bytes from from to to, and on nothing else.
+	fixed    bool
+	from, to int
 }
 
 // newStep makes the step of a choice, nil for a text of the origin.
@@ -127,11 +130,13 @@ func newStep(before []byte, c *choice) step {
 	if c == nil {
 		return step{key: newFixed(before)}
 	}
-	return step{
+	s := step{
 		key: newFixed(before), column: c.column, log2: c.log2(),
 		place: placeOf(c), signed: c.column.Kind == event.Int,
 		clock: clock{layout: `"2006-01-02T15:04:05.`, location: time.UTC},
 	}
+	s.setRange(c.column)
+	return s
 }
 
 // planner lays out the members of an object as steps.
