@@ -56,7 +56,7 @@ func TestBatchIsSentWhenItIsFull(t *testing.T) {
 		{"more than two batches", false, 2*batchRecords + 3, 100, []uint32{batchRecords, batchRecords}, 3},
 		{"few large records", false, 4, batchBytes / 2, []uint32{2, 2}, 0},
 		{"one huge record", false, 1, 4 * batchBytes, []uint32{1}, 0},
-		{"rows of a table wait for the end", true, 10 * batchRecords, 100, nil, 10 * batchRecords},
+		{"rows of a table wait for the end", true, 2 * batchRecords, 100, nil, 2 * batchRecords},
 		{"a large table takes several messages", true, 9, intervalBytes / 4, []uint32{4, 4}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
