@@ -64,12 +64,14 @@ func TestBooksBalance(t *testing.T) {
 		{name: "binds with room", gadget: "trace_bind", kind: "bind", n: 10000},
 		{name: "binds through 4 KiB", gadget: "trace_bind", kind: "bind", n: 20000, buffer: 4096},
 	}
+	conn := startAgent(t)
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			n := scale(c.n)
-			tr := mustTrace(t, &wire.Start{
+			tr, err := startTrace(t, conn, &wire.Start{
 				Gadget: c.gadget, Params: map[string]string{"comm": "flood"}, BufferSize: c.buffer, PerfBuffer: c.perf,
 			})
+			require.NoError(t, err)
 			command(t, tool(t), "flood", c.kind, strconv.Itoa(n))
 			tr.stop()
 			loss := tr.end.GetLoss()

@@ -24,7 +24,8 @@ import (
 )
 
 // TestScenarios runs every scenario of every gadget: as the kernel has it by
-// default, through the perf buffer, and with each other alternative forced.
+// default, through the perf buffer, and with each alternative forced that the
+// default did not attach.
 func TestScenarios(t *testing.T) {
 	needRoot(t)
 	conn := startAgent(t)
@@ -34,10 +35,17 @@ func TestScenarios(t *testing.T) {
 		require.NoError(t, err)
 		scenarios, err := scenario.Load(gadgets.Scenarios(), name)
 		require.NoError(t, err)
+		// What the default has attached needs not be forced as well.
+		done := map[string]bool{}
 		for _, v := range variants(&object.Spec) {
+			if done[v.name] {
+				continue
+			}
 			t.Run(name+"/"+v.name, func(t *testing.T) {
 				for _, together := range groupByParams(scenarios) {
-					runScenarios(t, conn, &object.Spec, together, v)
+					for _, choice := range runScenarios(t, conn, &object.Spec, together, v) {
+						done[choice.GetGroup()+"="+choice.GetAlternative()] = true
+					}
 				}
 			})
 		}
@@ -102,10 +110,10 @@ func hooks(a gadget.Alternative) string {
 }
 
 // runScenarios runs the scripts of scenarios with the same parameters, and then
-// checks the expectations of each.
-func runScenarios(t *testing.T, conn *client.Conn, spec *gadget.Spec, scenarios []scenario.Scenario, v variant) {
+// checks the expectations of each. It returns what was attached.
+func runScenarios(t *testing.T, conn *client.Conn, spec *gadget.Spec, scenarios []scenario.Scenario, v variant) []*wire.Choice {
 	if v.when != "" && scenarios[0].Params[v.when] != "true" {
-		return // the forced programs aren't wanted in this run
+		return nil // the forced programs aren't wanted in this run
 	}
 	tr, values := traceScripts(t, conn, spec, scenarios, v)
 	for attempt := 1; attempt < 3 && tr.end.GetLoss().GetSkipped() > 0; attempt++ {
@@ -123,6 +131,7 @@ func runScenarios(t *testing.T, conn *client.Conn, spec *gadget.Spec, scenarios 
 			}
 		})
 	}
+	return tr.run.Header.GetChoices()
 }
 
 // traceScripts runs the gadget while it runs the scripts.
