@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	opts := tracer.Options{
 		Params:       start.GetParams(),
 		KernelTypes:  a.opts.Types.Spec,
-		BufferSize:   int(min(start.GetBufferSize(), tracer.MaxBufferSize+1)),
+		BufferSize:   int(min(start.GetBufferSize(), math.MaxInt)),
 		PerfBuffer:   start.GetPerfBuffer(),
 		Alternatives: start.GetAlternatives(),
 		Interval:     time.Duration(start.GetInterval()),

@@ -54,9 +54,9 @@ func newLoader(object *gadget.Object, opts Options) (*loader, error) {
 	if err := l.prepareSource(); err != nil {
 		return nil, err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("lifting the limit of locked memory (kernels before 5.11 need CAP_SYS_RESOURCE): %w", err)
-	}
+	// Only kernels before 5.11 charge maps to this limit. If it can't be lifted and
+	// is too low, making the maps says what is needed.
+	_ = rlimit.RemoveMemlock()
 	if err := l.loadMaps(); err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (l *loader) closeMaps(keep ...string) {
 func privilegeHint(err error) error {
 	var verifier *ebpf.VerifierError
 	if errors.Is(err, errPermission) && !errors.As(err, &verifier) {
-		return fmt.Errorf("%w (loading eBPF needs root, or CAP_BPF and CAP_PERFMON on Linux 5.8 and newer)", err)
+		return fmt.Errorf("loading eBPF needs root, or CAP_BPF and CAP_PERFMON on Linux 5.8 and newer (before 5.11 also CAP_SYS_RESOURCE): %w", err)
 	}
 	return err
 }
