@@ -93,6 +93,7 @@ static __always_inline int keep_name(struct filename *filename)
 	return 0;
 }
 
+/* Linux 7.0 renamed do_filp_open to do_file_open: of each pair one can be attached. */
 GADGET_HOOK(name, 1, fentry)
 GADGET_OPTIONAL
 SEC("fentry/do_filp_open")
@@ -101,10 +102,26 @@ int BPF_PROG(name_fentry, int dfd, struct filename *filename)
 	return keep_name(filename);
 }
 
+GADGET_HOOK(name, 1, fentry)
+GADGET_OPTIONAL
+SEC("fentry/do_file_open")
+int BPF_PROG(name_fentry_7, int dfd, struct filename *filename)
+{
+	return keep_name(filename);
+}
+
 GADGET_HOOK(name, 2, kprobe)
 GADGET_OPTIONAL
 SEC("kprobe/do_filp_open")
 int BPF_KPROBE(name_kprobe, int dfd, struct filename *filename)
+{
+	return keep_name(filename);
+}
+
+GADGET_HOOK(name, 2, kprobe)
+GADGET_OPTIONAL
+SEC("kprobe/do_file_open")
+int BPF_KPROBE(name_kprobe_7, int dfd, struct filename *filename)
 {
 	return keep_name(filename);
 }

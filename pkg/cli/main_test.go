@@ -132,7 +132,7 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		{"trace open --local --max-events -1", 2, `invalid argument "-1" for "--max-events" flag`},
 		{"trace open --local --buffer-size 4MB", 2, `size "4MB" is not a number of bytes, such as 65536, 512Ki or 4Mi`},
 		{"trace open --local --buffer-size 0", 2, `size "0" is not a number of bytes`},
-		{"trace open --local --buffer-size 1Gi --btf " + types, 2, "buffer size of 268435457 bytes, want 1 to 268435456"},
+		{"trace open --local --buffer-size 1Gi --btf " + types, 2, "buffer size of 1073741824 bytes, want 1 to 268435456"},
 		{"trace open --local --alternative exit", 2, "exit must be formatted as key=value"},
 		{"trace open --local --alternative exit=magic", 2, `--alternative "exit=magic" is not known, known are: exit=tp_btf, exit=raw_tracepoint, name=fentry, name=kprobe`},
 
