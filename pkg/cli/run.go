@@ -62,6 +62,8 @@ type view struct {
 	schema  *event.Schema
 	origin  print.Origin
 	shown   uint64
+	// received counts all records that came, shown or not.
+	received uint64
 	rows    []print.Row
 	order   []sortKey
 	end     *wire.End
@@ -145,6 +147,7 @@ func (v *view) show() error {
 }
 
 func (v *view) batch(b *wire.Batch) error {
+	v.received += uint64(b.GetCount())
 	if v.run.Spec.Source.Kind != gadget.Events {
 		return v.collect(b)
 	}
@@ -199,7 +202,12 @@ func (v *view) summary(w io.Writer) error {
 		return errors.New("the agent ended the run without saying how it went")
 	}
 	loss := v.end.GetLoss()
-	lost := loss.GetKernel() + loss.GetQueue()
+	// What the agent sent or dropped is known to the record; the rest got lost between.
+	var missing uint64
+	if arrived := v.received + loss.GetQueue(); v.end.GetRecords() > arrived {
+		missing = v.end.GetRecords() - arrived
+	}
+	lost := loss.GetKernel() + loss.GetQueue() + missing
 	noun := "event"
 	if v.run.Spec.Source.Kind != gadget.Events {
 		noun = "row"
@@ -209,7 +217,11 @@ func (v *view) summary(w io.Writer) error {
 	}
 	line := fmt.Sprintf("%s %s, %s lost", thousands(v.shown), noun, thousands(lost))
 	if lost > 0 {
-		line += fmt.Sprintf(" (%s in the kernel's buffer, %s in the agent's queue)", thousands(loss.GetKernel()), thousands(loss.GetQueue()))
+		line += fmt.Sprintf(" (%s in the kernel's buffer, %s in the agent's queue", thousands(loss.GetKernel()), thousands(loss.GetQueue()))
+		if missing > 0 {
+			line += fmt.Sprintf(", %s on the way", thousands(missing))
+		}
+		line += ")"
 	}
 	if loss.GetSkipped() > 0 {
 		line += fmt.Sprintf(", %s program runs left out by the kernel", thousands(loss.GetSkipped()))

@@ -331,6 +331,16 @@ func TestSummaryTellsLosses(t *testing.T) {
 	}
 }
 
+func TestRecordsThatNeverArrivedAreLost(t *testing.T) {
+	address := serve(t, &fake{specs: []*gadget.Spec{moonSpec}, play: func(s *stage) error {
+		return s.end(7, &wire.Loss{Queue: 3})
+	}})
+	r := call(t, "watch", "moon", "--agent", address, "--fail-on-loss")
+	require.Equal(t, 1, r.status)
+	require.Equal(t, "0 events, 7 lost (0 in the kernel's buffer, 3 in the agent's queue, 4 on the way)\n"+
+		"kubectl-gadget: 7 events were lost\n", r.err)
+}
+
 func TestNoticesAreShownAndEscaped(t *testing.T) {
 	address := serve(t, &fake{specs: []*gadget.Spec{moonSpec}, play: func(s *stage) error {
 		notice := &wire.Notice{Text: "the moon sets soon\x1b[2J"}
