@@ -64,9 +64,9 @@ type view struct {
 	shown   uint64
 	// received counts all records that came, shown or not.
 	received uint64
-	rows    []print.Row
-	order   []sortKey
-	end     *wire.End
+	rows     []print.Row
+	order    []sortKey
+	end      *wire.End
 	// notices gets the agent's lines for the operator.
 	notices io.Writer
 }

@@ -71,16 +71,28 @@ func (t *Tracer) openBuffer() (*buffer, error) {
 		return nil, fmt.Errorf("opening ring buffer: %w", err)
 	}
 	var record ringbuf.Record
+	return newBuffer(reader, func() ([]byte, error) {
+		err := reader.ReadInto(&record)
+		return record.RawSample, err
+	}), nil
+}
+
+// newBuffer makes a buffer of a library's reader. It sets a deadline only when
+// that changes: most records come without waiting.
+func newBuffer(reader interface {
+	SetDeadline(deadline time.Time)
+	Close() error
+}, read func() ([]byte, error),
+) *buffer {
 	var set time.Time
 	next := func(deadline time.Time) ([]byte, error) {
 		if deadline != set {
 			reader.SetDeadline(deadline)
 			set = deadline
 		}
-		err := reader.ReadInto(&record)
-		return record.RawSample, err
+		return read()
 	}
-	return &buffer{next: next, close: reader.Close}, nil
+	return &buffer{next: next, close: reader.Close}
 }
 
 // openPerf splits size among the CPUs. What a full buffer loses is counted by
@@ -92,14 +104,8 @@ func openPerf(m *ebpf.Map, size int) (*buffer, error) {
 		return nil, fmt.Errorf("opening perf buffer: %w", err)
 	}
 	var record perf.Record
-	var set time.Time
-	next := func(deadline time.Time) ([]byte, error) {
-		if deadline != set {
-			reader.SetDeadline(deadline)
-			set = deadline
-		}
+	return newBuffer(reader, func() ([]byte, error) {
 		err := reader.ReadInto(&record)
 		return record.RawSample, err
-	}
-	return &buffer{next: next, close: reader.Close}, nil
+	}), nil
 }
