@@ -98,6 +98,7 @@ func (a *Agent) Serve(ctx context.Context, listener net.Listener) error {
 	server := NewServer(a)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
+	a.opts.Log.Info("serving", "address", listener.Addr().String())
 	select {
 	case err := <-served:
 		return fmt.Errorf("serving: %w", err)
