@@ -235,8 +235,10 @@ static __always_inline __u64 gadget_cgroup_id(struct task_struct *task)
 	})
 
 /*
- * gadget_emit hands size bytes over to the reader, or counts the loss. A reader
- * is woken when gadget_wakeup_bytes wait; for less it comes by itself soon.
+ * gadget_emit hands size bytes over to the reader, or counts the loss. The reader
+ * is woken by the record with which the backlog passes a multiple of
+ * gadget_wakeup_bytes, a power of two; for less it comes by itself soon. Waking it
+ * with each record until it has come would cost more than all the rest.
  * A macro, because a gadget without an event source has no gadget_events.
  */
 #define gadget_emit(ctx, record, size)                                                             \
@@ -250,7 +252,8 @@ static __always_inline __u64 gadget_cgroup_id(struct task_struct *task)
 			__u64 waiting = bpf_ringbuf_query(&gadget_events, BPF_RB_AVAIL_DATA);      \
                                                                                                    \
 			err = bpf_ringbuf_output(&gadget_events, record, size,                     \
-						 waiting >= gadget_wakeup_bytes                    \
+						 (waiting ^ (waiting + (size))) >=                 \
+							 gadget_wakeup_bytes                       \
 						     ? BPF_RB_FORCE_WAKEUP                         \
 						     : BPF_RB_NO_WAKEUP);                          \
 		}                                                                                  \
