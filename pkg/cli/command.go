@@ -18,7 +18,7 @@ import (
 )
 
 // addRunCommands adds a command for each verb and below it one for each noun.
-// A gadget's object is read only when its command is used.
+// Each gadget's object is read for the line that describes its command.
 func addRunCommands(root *cobra.Command, g gadgets, stop context.Context, streams Streams) {
 	verbs := map[string]*cobra.Command{}
 	for _, name := range g.names {
