@@ -6,11 +6,12 @@
 // A file is a header, an index and chunks:
 //
 //	magic, 8 bytes · version, u32 · length of the index, u32 · SHA-256 of all that follows, 32 bytes
-//	index, a zstd frame: the objects served, the chunks, the contents, the kernels
-//	chunks, zstd frames: contents one after another, similar ones together
+//	index, a zstd frame: the objects served, the chunks, the parts in them, the kernels
+//	chunks, zstd frames: the strings of BTF, then headers and types, similar ones together
 //
-// Numbers are little-endian. Each different content is stored once. The same
-// kernels and contents give the same bytes, in whatever order they were added.
+// Numbers are little-endian. Each different part is stored once: many kernels
+// have the same strings. The same kernels and contents give the same bytes, in
+// whatever order they were added.
 //
 // It doesn't make BTF (pkg/btf/tailor) and doesn't know which kernel is running
 // (pkg/btf/kernel).
@@ -183,24 +184,38 @@ func (b *Bundle) Lookup(k layout.Kernel) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("BTF of %s: %w", k, ErrNotFound)
 	}
-	at := b.index.contents[b.index.kernels[i].content]
-	c := b.index.chunks[at.chunk]
-	raw, err := unpack(b.data[c.offset:c.offset+c.packed], maxChunk)
+	c := b.index.contents[b.index.kernels[i].content]
+	types, err := b.part(c.types)
 	if err != nil {
 		return nil, fmt.Errorf("unpacking BTF of %s: %w", k, err)
 	}
-	if len(raw) != c.raw {
-		return nil, fmt.Errorf("unpacking BTF of %s: %d bytes, want %d", k, len(raw), c.raw)
+	strings, err := b.part(c.strings)
+	if err != nil {
+		return nil, fmt.Errorf("unpacking BTF of %s: %w", k, err)
 	}
-	return bytes.Clone(raw[at.offset : at.offset+at.length]), nil
+	return slices.Concat(types, strings), nil
+}
+
+func (b *Bundle) part(number int) ([]byte, error) {
+	p := b.index.parts[number]
+	c := b.index.chunks[p.chunk]
+	raw, err := unpack(b.data[c.offset:c.offset+c.packed], maxChunk)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) != c.raw {
+		return nil, fmt.Errorf("%d bytes, want %d", len(raw), c.raw)
+	}
+	return raw[p.offset : p.offset+p.length], nil
 }
 
 // Serves tells whether the bundle was made for an object that asks for this.
 func (b *Bundle) Serves(d tailor.Digest) bool {
-	return slices.ContainsFunc(b.index.objects, func(o Object) bool { return o.Digest == d })
+	return slices.ContainsFunc(b.index.objects, func(o Object) bool { return [digestSize]byte(o.Digest[:]) == [digestSize]byte(d[:]) })
 }
 
-// Object is one that the bundle was made for.
+// Object is one that the bundle was made for. Of a bundle that was read, the
+// second half of the digest is zero.
 type Object struct {
 	Name   string
 	Digest tailor.Digest
@@ -222,11 +237,11 @@ func (b *Bundle) Info() Info {
 		Objects: slices.Clone(b.index.objects), Kernels: len(b.index.kernels), Contents: len(b.index.contents),
 		Size: int64(len(b.data)),
 	}
-	for _, c := range b.index.contents {
-		info.Unpacked += int64(c.length)
+	for i := range b.index.contents {
+		info.Unpacked += int64(b.index.length(i))
 	}
 	for _, k := range b.index.kernels {
-		info.Unshared += int64(b.index.contents[k.content].length)
+		info.Unshared += int64(b.index.length(k.content))
 	}
 	return info
 }
@@ -239,5 +254,5 @@ func (b *Bundle) Content(k layout.Kernel) (number, size int, ok bool) {
 		return 0, 0, false
 	}
 	number = b.index.kernels[i].content
-	return number, b.index.contents[number].length, true
+	return number, b.index.length(number), true
 }

@@ -115,7 +115,7 @@ func TestEmptyBundle(t *testing.T) {
 func TestAddRefuses(t *testing.T) {
 	var w Writer
 	require.ErrorContains(t, w.Add(kernel("..", "1", "x86_64", "5"), []byte{1}), "distribution")
-	require.ErrorContains(t, w.Add(focal, nil), "has 0 bytes")
+	require.ErrorContains(t, w.Add(focal, nil), "has 0 bytes, want 2 to")
 }
 
 // TestDamageIsDetected: whichever bit is changed, wherever the file is cut.

@@ -8,8 +8,11 @@ import (
 	"fmt"
 
 	"nodegadget.dev/pkg/btf/layout"
-	"nodegadget.dev/pkg/btf/tailor"
 )
+
+// digestSize is how much of an object's digest is kept. It tells objects apart
+// that were not made to be mixed up; who makes the bundle is trusted anyway.
+const digestSize = 8
 
 // index is what is known of a bundle without unpacking its chunks. As bytes it
 // is a sequence of unsigned varints and of texts, each preceded by the length
@@ -17,6 +20,7 @@ import (
 type index struct {
 	objects  []Object
 	chunks   []chunk
+	parts    []part
 	contents []content
 	kernels  []entry // sorted
 }
@@ -27,8 +31,11 @@ type chunk struct {
 	raw            int // bytes unpacked
 }
 
-// content is a part of an unpacked chunk.
-type content struct{ chunk, offset, length int }
+// part is a piece of an unpacked chunk.
+type part struct{ chunk, offset, length int }
+
+// content is a part for the types and one for the strings, by their numbers.
+type content struct{ types, strings int }
 
 // entry is a kernel and the number of its content.
 type entry struct {
@@ -41,17 +48,26 @@ func (x *index) encode() []byte {
 	e.number(len(x.objects))
 	for _, o := range x.objects {
 		e.text(o.Name)
-		e.out = append(e.out, o.Digest[:]...)
+		e.out = append(e.out, o.Digest[:digestSize]...)
 	}
 	e.number(len(x.chunks))
 	for _, c := range x.chunks {
 		e.number(c.packed)
 		e.number(c.raw)
 	}
-	// Contents fill the chunks one after another.
+	// Parts fill the chunks one after another.
+	e.number(len(x.parts))
+	for _, p := range x.parts {
+		e.number(p.length)
+	}
 	e.number(len(x.contents))
+	// Things are numbered as they come up, so most are the next one: zero.
+	next := 0
 	for _, c := range x.contents {
-		e.number(c.length)
+		next = e.recent(c.strings, next)
+	}
+	for _, c := range x.contents {
+		next = e.recent(c.types, next)
 	}
 	e.number(len(x.kernels))
 	for _, k := range x.kernels {
@@ -70,6 +86,13 @@ type encoder struct {
 
 func (e *encoder) number(n int) { e.out = binary.AppendUvarint(e.out, uint64(n)) }
 
+// recent writes a number that is next or an earlier one, and returns what is
+// next then.
+func (e *encoder) recent(n, next int) int {
+	e.number(next - n)
+	return max(next, n+1)
+}
+
 func (e *encoder) text(s string) {
 	shared := 0
 	for shared < min(len(s), len(e.last)) && s[shared] == e.last[shared] {
@@ -86,10 +109,10 @@ func (e *encoder) text(s string) {
 func parseIndex(raw []byte, first, size int) (index, error) {
 	d := decoder{in: raw}
 	var x index
-	x.objects = make([]Object, d.count(2+len(tailor.Digest{})))
+	x.objects = make([]Object, d.count(2+digestSize))
 	for i := range x.objects {
 		x.objects[i].Name = d.text()
-		copy(x.objects[i].Digest[:], d.bytes(len(tailor.Digest{})))
+		copy(x.objects[i].Digest[:], d.bytes(digestSize))
 	}
 	x.chunks = make([]chunk, d.count(2))
 	at := first
@@ -100,9 +123,17 @@ func parseIndex(raw []byte, first, size int) (index, error) {
 	if d.err == nil && at != size {
 		return index{}, fmt.Errorf("chunks end at %d of %d bytes", at, size)
 	}
-	x.contents = make([]content, d.count(1))
+	x.parts = make([]part, d.count(1))
 	if err := x.place(&d); err != nil {
 		return index{}, err
+	}
+	x.contents = make([]content, d.count(2))
+	next := 0
+	for i := range x.contents {
+		x.contents[i].strings = d.recent(&next, len(x.parts))
+	}
+	for i := range x.contents {
+		x.contents[i].types = d.recent(&next, len(x.parts))
 	}
 	x.kernels = make([]entry, d.count(3))
 	if err := x.name(&d); err != nil {
@@ -117,10 +148,10 @@ func parseIndex(raw []byte, first, size int) (index, error) {
 	return x, d.err
 }
 
-// place fills the chunks with contents.
+// place fills the chunks with parts.
 func (x *index) place(d *decoder) error {
 	n, offset := 0, 0
-	for i := range x.contents {
+	for i := range x.parts {
 		for n < len(x.chunks) && offset == x.chunks[n].raw {
 			n, offset = n+1, 0
 		}
@@ -129,9 +160,9 @@ func (x *index) place(d *decoder) error {
 			return d.err
 		}
 		if length == 0 || n == len(x.chunks) || offset+length > x.chunks[n].raw {
-			return fmt.Errorf("content %d is outside the chunks", i)
+			return fmt.Errorf("part %d is outside the chunks", i)
 		}
-		x.contents[i] = content{n, offset, length}
+		x.parts[i] = part{n, offset, length}
 		offset += length
 	}
 	return nil
@@ -155,6 +186,12 @@ func (x *index) name(d *decoder) error {
 	return nil
 }
 
+// length of a content, in bytes.
+func (x *index) length(number int) int {
+	c := x.contents[number]
+	return x.parts[c.types].length + x.parts[c.strings].length
+}
+
 // decoder reads what encoder wrote. After an error it returns zeros.
 type decoder struct {
 	in   []byte
@@ -172,6 +209,17 @@ func (d *decoder) number(limit int) int {
 	}
 	d.in = d.in[size:]
 	return int(n)
+}
+
+// recent reads what encoder.recent wrote; the number is below limit.
+func (d *decoder) recent(next *int, limit int) int {
+	n := *next - d.number(*next)
+	if n >= limit {
+		d.fail()
+		return 0
+	}
+	*next = max(*next, n+1)
+	return n
 }
 
 // count reads how many things of at least some bytes follow.

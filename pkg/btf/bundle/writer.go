@@ -34,8 +34,8 @@ func (w *Writer) Add(k layout.Kernel, raw []byte) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if len(raw) == 0 || len(raw) > maxChunk {
-		return fmt.Errorf("BTF of %s has %d bytes, want 1 to %d", k, len(raw), maxChunk)
+	if len(raw) < 2 || len(raw) > maxChunk-chunkSize {
+		return fmt.Errorf("BTF of %s has %d bytes, want 2 to %d", k, len(raw), maxChunk-chunkSize)
 	}
 	if w.kernels == nil {
 		w.kernels, w.numbers = make(map[layout.Kernel]int), make(map[[sha256.Size]byte]int)
@@ -57,7 +57,7 @@ func (w *Writer) Encode() ([]byte, error) {
 	slices.SortFunc(x.objects, func(a, b Object) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), slices.Compare(a.Digest[:], b.Digest[:]))
 	})
-	contents := w.arrange(&x)
+	parts := split(&x, w.arrange(&x))
 	// One worker and one block after another, so that the bytes depend on the
 	// contents only.
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
@@ -68,25 +68,70 @@ func (w *Writer) Encode() ([]byte, error) {
 	defer encoder.Close()
 
 	var chunks, raw []byte
-	flush := func() {
-		packed := encoder.EncodeAll(raw, nil)
-		x.chunks = append(x.chunks, chunk{packed: len(packed), raw: len(raw)})
-		chunks, raw = append(chunks, packed...), raw[:0]
-	}
-	for _, c := range contents {
-		x.contents = append(x.contents, content{length: len(c)})
-		if raw = append(raw, c...); len(raw) >= chunkSize {
-			flush()
+	for i, p := range parts {
+		x.parts = append(x.parts, part{length: len(p)})
+		if raw = append(raw, p...); len(raw) >= chunkSize || i == len(parts)-1 {
+			packed := encoder.EncodeAll(raw, nil)
+			x.chunks = append(x.chunks, chunk{packed: len(packed), raw: len(raw)})
+			chunks, raw = append(chunks, packed...), raw[:0]
 		}
-	}
-	if len(raw) > 0 {
-		flush()
 	}
 	packed := encoder.EncodeAll(x.encode(), nil)
 	if int64(headerSize+len(packed)+len(chunks)) > maxFile {
 		return nil, errors.New("the bundle would be too large")
 	}
 	return assemble(packed, chunks), nil
+}
+
+// split takes contents apart, and returns their different strings and then their
+// different headers and types.
+func split(x *index, contents [][]byte) [][]byte {
+	var types, strings distinct
+	for _, c := range contents {
+		at := stringsAt(c)
+		x.contents = append(x.contents, content{types: types.add(c[:at]), strings: strings.add(c[at:])})
+	}
+	for i := range x.contents {
+		x.contents[i].types += len(strings.list)
+	}
+	return append(strings.list, types.list...)
+}
+
+// distinct numbers different pieces of bytes.
+type distinct struct {
+	list    [][]byte
+	numbers map[string]int
+}
+
+func (d *distinct) add(b []byte) int {
+	if d.numbers == nil {
+		d.numbers = make(map[string]int)
+	}
+	n, ok := d.numbers[string(b)]
+	if !ok {
+		n = len(d.list)
+		d.numbers[string(b)] = n
+		d.list = append(d.list, b)
+	}
+	return n
+}
+
+// stringsAt is where the strings of raw BTF begin. What isn't BTF is cut before
+// its last byte: there are always two parts.
+func stringsAt(raw []byte) int {
+	const fixed = 24
+	at := len(raw) - 1
+	if len(raw) < fixed {
+		return at
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if raw[0] != 0x9f {
+		order = binary.BigEndian
+	}
+	if begin := uint64(order.Uint32(raw[4:])) + uint64(order.Uint32(raw[16:])); begin >= fixed && begin < uint64(len(raw)) {
+		return int(begin)
+	}
+	return at
 }
 
 // arrange sorts the kernels, numbers the contents in the order in which the
@@ -96,15 +141,12 @@ func (w *Writer) arrange(x *index) [][]byte {
 		x.kernels = append(x.kernels, entry{Kernel: k})
 	}
 	slices.SortFunc(x.kernels, func(a, b entry) int { return a.Compare(b.Kernel) })
-	// Kernels of one architecture and age resemble each other most.
+	// Kernels of one age resemble each other most, whatever the distribution.
 	order := make([]int, len(x.kernels))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(i, j int) int {
-		a, b := x.kernels[i], x.kernels[j]
-		return cmp.Or(cmp.Compare(a.Arch, b.Arch), naturally(a.Uname, b.Uname))
-	})
+	slices.SortStableFunc(order, func(i, j int) int { return naturally(x.kernels[i].Uname, x.kernels[j].Uname) })
 	var contents [][]byte
 	numbers := make(map[int]int)
 	for _, i := range order {
