@@ -47,7 +47,7 @@ with --strict.`,
 	flags.StringVar(&opts.Kernel.Distro, "distro", "", "distribution, where it can't be guessed")
 	flags.StringVar(&opts.Kernel.Release, "release", "", "release of the distribution, where it can't be guessed")
 	flags.StringVar(&opts.Kernel.Arch, "arch", "", "architecture, where it can't be guessed")
-	flags.StringVar(&opts.Kernel.Uname, "kernel", "", "what uname -r prints, where it can't be guessed")
+	flags.StringVar(&opts.Kernel.Uname, "uname", "", "what uname -r prints, where it can't be guessed")
 	flags.BoolVar(&opts.Force, "force", false, "replace entries that have other types")
 	flags.StringVar(&opts.Pahole, "pahole", "", "the pahole to run (default: the one in PATH)")
 	flags.IntVarP(&opts.Workers, "jobs", "j", 0, "files at once (default: one a core)")
