@@ -15,7 +15,7 @@ type writer struct {
 }
 
 // emit returns raw BTF with the marked types, in the order of the marks.
-func (m *marks) emit() ([]byte, error) {
+func (m *marks) emit() []byte {
 	w := &writer{
 		marks:   m,
 		ids:     make(map[uint32]uint32, len(m.order)),
@@ -38,7 +38,7 @@ func (m *marks) emit() ([]byte, error) {
 			w.next = wrapper
 		}
 	}
-	return w.bytes(), nil
+	return w.bytes()
 }
 
 // number gives each type its ID. Pointers to what nobody looks at are one type.

@@ -120,51 +120,50 @@ func (n *Needs) Objects() []ObjectNeeds { return slices.Clone(n.objects) }
 // their meaning in tailored BTF.
 func (n *Needs) TypeIDs() []string { return slices.Clone(n.typeIDs) }
 
+// Result is a kernel's tailored BTF and what it lacks.
+type Result struct {
+	// BTF is raw BTF in the byte order of the kernel's.
+	BTF []byte
+	// Unmatched are the types that the objects ask for and the kernel hasn't by
+	// any name, sorted. They may be of a module, whose types (split BTF) are the
+	// node's to add, or of another kernel version.
+	Unmatched []string
+}
+
 // Tailor returns the part of a kernel's BTF that the objects need, as raw BTF of
 // the same byte order. Input is raw BTF, not split. The same input gives the
 // same bytes. Memory is about twice the size of the input.
 func (n *Needs) Tailor(full []byte) ([]byte, error) {
+	result, err := n.Cut(full)
+	return result.BTF, err
+}
+
+// Cut is Tailor, and tells what found no match.
+func (n *Needs) Cut(full []byte) (Result, error) {
 	t, err := parseTarget(full)
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
 	defer t.release()
 	found, err := n.find(t)
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
+	var result Result
 	m := newMarks(t)
 	for i, candidates := range found {
+		if len(candidates) == 0 {
+			result.Unmatched = append(result.Unmatched, n.roots[i].name)
+		}
 		for _, id := range candidates {
 			if err := m.candidate(id, n.roots[i].queries); err != nil {
-				return nil, err
+				return Result{}, err
 			}
 		}
 	}
-	return m.emit()
-}
-
-// Unmatched lists the types that the objects ask for and this kernel's BTF
-// hasn't by any name. They may be of a module, whose types (split BTF) are the
-// node's to add, or of another kernel version.
-func (n *Needs) Unmatched(full []byte) ([]string, error) {
-	t, err := parseTarget(full)
-	if err != nil {
-		return nil, err
-	}
-	defer t.release()
-	found, err := n.find(t)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for i, candidates := range found {
-		if len(candidates) == 0 {
-			names = append(names, n.roots[i].name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
+	slices.Sort(result.Unmatched)
+	result.BTF = m.emit()
+	return result, nil
 }
 
 // find returns the types whose essential name is asked for, by index into roots.
