@@ -35,7 +35,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServe())
+	root.AddCommand(newServe(), newBTF())
 	return root
 }
 
@@ -49,6 +49,10 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer a.Close()
+			if err := a.Announce(cmd.Context()); err != nil {
+				return err
+			}
 			listener, err := agent.Listen(listen, group)
 			if err != nil {
 				return err
@@ -59,7 +63,7 @@ func newServe() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&listen, "listen", "unix:///run/nodegadget/agent.sock", "address to serve at")
 	flags.StringVar(&group, "socket-group", "", "group whose members may connect too")
-	flags.StringVar(&setup.BTF, "btf", "", "BTF of this kernel: a file, or a directory with <release>.btf")
+	addBTFFlags(flags, &setup)
 	flags.StringVar(&setup.Gadgets, "gadgets", "", "directory of gadgets to serve instead of the built-in ones")
 	flags.StringVar(&setup.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node (default: $NODE_NAME, else the host name)")
 	flags.IntVar(&setup.QueueSize, "queue-size", agent.DefaultQueueSize, "most bytes that wait for one client")

@@ -34,7 +34,10 @@ const (
 type Options struct {
 	// Gadgets are those that can be run. Required.
 	Gadgets *gadget.Catalog
-	// Types are the running kernel's; see pkg/btf/kernel.
+	// Chooser chooses the kernel's types for each gadget. The agent closes it.
+	Chooser *kernel.Chooser
+	// Types are the running kernel's. With a Chooser only their source matters: it is
+	// what clients are told who run nothing.
 	Types kernel.Types
 	// Node is the node's name.
 	Node string
@@ -74,6 +77,14 @@ func New(opts Options) *Agent {
 	return a
 }
 
+// Close releases what the agent has open. Its runs must have ended.
+func (a *Agent) Close() {
+	a.stopRuns()
+	if a.opts.Chooser != nil {
+		a.opts.Chooser.Close()
+	}
+}
+
 // NewServer makes a gRPC server with the limits of pkg/wire and the agent on it.
 func NewServer(a *Agent, opts ...grpc.ServerOption) *grpc.Server {
 	opts = append(opts,
@@ -94,7 +105,7 @@ func NewServer(a *Agent, opts ...grpc.ServerOption) *grpc.Server {
 
 // Info is part of wire.AgentServer.
 func (a *Agent) Info(context.Context, *wire.InfoRequest) (*wire.InfoResponse, error) {
-	return &wire.InfoResponse{Protocol: wire.Current(), AgentVersion: version.Version, Node: a.node()}, nil
+	return &wire.InfoResponse{Protocol: wire.Current(), AgentVersion: version.Version, Node: a.node(a.opts.Types.Source)}, nil
 }
 
 // Catalog is part of wire.AgentServer.
@@ -134,8 +145,8 @@ func (a *Agent) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	return err
 }
 
-func (a *Agent) node() *wire.Node {
-	return &wire.Node{Name: a.opts.Node, Kernel: a.opts.Types.Source.Release, Arch: Arch(), Btf: a.opts.Types.Source.String()}
+func (a *Agent) node(types kernel.Source) *wire.Node {
+	return &wire.Node{Name: a.opts.Node, Kernel: types.Release, Arch: Arch(), Btf: types.String()}
 }
 
 // Arch is this machine's architecture by the name that gadget objects bear.
@@ -167,6 +178,8 @@ func grpcError(err error, verbose bool) error {
 		return status.Error(codes.NotFound, text)
 	case errors.Is(err, errUsage):
 		return status.Error(codes.InvalidArgument, text)
+	case isTypesError(err):
+		return status.Error(codes.FailedPrecondition, text)
 	}
 	return status.Error(codes.Internal, text)
 }

@@ -41,7 +41,6 @@ type run struct {
 func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse], start *wire.Start) error {
 	opts := tracer.Options{
 		Params:       start.GetParams(),
-		KernelTypes:  a.opts.Types.Spec,
 		BufferSize:   int(min(start.GetBufferSize(), math.MaxInt)),
 		PerfBuffer:   start.GetPerfBuffer(),
 		Alternatives: start.GetAlternatives(),
@@ -51,14 +50,18 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
-	opts.Cache = a.types.get()
+	types, err := a.kernelTypes(stream.Context(), object)
+	if err != nil {
+		return grpcError(err, start.GetVerbose())
+	}
+	opts.KernelTypes, opts.Cache = types.Spec, a.types.get()
 	t, err := tracer.Open(object, opts)
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
 	defer t.Close()
 	r := &run{stream: stream, tracer: t, queue: newQueue(a.opts.QueueSize, filter, object.Spec.Source.Kind != gadget.Events)}
-	if err := r.sendHeader(a.node(), &object.Spec); err != nil {
+	if err := r.sendHeader(a.node(types.Source), &object.Spec); err != nil {
 		return err
 	}
 	return r.serve(a.stopping)

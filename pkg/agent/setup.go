@@ -3,10 +3,14 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"time"
 
 	"nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/btf/kernel"
@@ -14,10 +18,22 @@ import (
 )
 
 // Setup says how to put an agent together on this machine. The zero value serves
-// the built-in gadgets with the types that the kernel carries.
+// the built-in gadgets with the types that the kernel carries, or else with those
+// of the image's bundle.
 type Setup struct {
-	// BTF names a file or directory with the kernel's types; see kernel.Options.
+	// BTF names the kernel's types; nothing else is tried then. See kernel.Options.Path.
 	BTF string
+	// BTFBundle is the bundle to look into, empty for the image's or BTFEmbedded.
+	BTFBundle string
+	// BTFEmbedded is the content of a bundle that the program carries, nil if none.
+	BTFEmbedded []byte
+	// BTFService is the URL of a BTF service, empty for none; BTFServiceCA a file with
+	// the certificates it may be signed by, empty for the system's; BTFServiceTimeout
+	// bounds a question to it, 0 for the client's default.
+	BTFService, BTFServiceCA string
+	BTFServiceTimeout        time.Duration
+	// HostRoot is where the host's file system is mounted, empty for "/".
+	HostRoot string
 	// Gadgets is a directory of gadgets to serve instead of the built-in ones.
 	Gadgets string
 	// Node is the node's name; empty for the host's.
@@ -27,20 +43,10 @@ type Setup struct {
 	Log                *slog.Logger
 }
 
-// Prepare finds the gadgets and the kernel's types and makes an agent of them.
+// Prepare finds the gadgets and the places that may have the kernel's types, and
+// makes an agent of them. Close it at the end.
 func Prepare(setup Setup) (*Agent, error) {
-	var files fs.FS = gadgets.Objects()
-	if setup.Gadgets != "" {
-		files = os.DirFS(setup.Gadgets)
-	}
-	catalog, err := gadget.NewCatalog(files, Arch())
-	if err != nil {
-		return nil, err
-	}
-	if len(catalog.Names()) == 0 {
-		return nil, fmt.Errorf("no gadgets in %s: want <name>/gadget.%s.o", setup.Gadgets, Arch())
-	}
-	types, err := kernel.Find(kernel.Options{Path: setup.BTF})
+	catalog, err := setup.catalog()
 	if err != nil {
 		return nil, err
 	}
@@ -49,9 +55,70 @@ func Prepare(setup Setup) (*Agent, error) {
 			return nil, fmt.Errorf("reading host name: %w", err)
 		}
 	}
-	a := New(Options{
-		Gadgets: catalog, Types: types, Node: setup.Node, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Log: setup.Log,
+	chooser, err := setup.chooser()
+	if err != nil {
+		return nil, err
+	}
+	return New(Options{
+		Gadgets: catalog, Chooser: chooser, Types: kernel.Types{Source: kernel.Source{Release: chooser.Identity().Release}},
+		Node: setup.Node, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Log: setup.Log,
+	}), nil
+}
+
+func (s Setup) catalog() (*gadget.Catalog, error) {
+	var files fs.FS = gadgets.Objects()
+	if s.Gadgets != "" {
+		files = os.DirFS(s.Gadgets)
+	}
+	catalog, err := gadget.NewCatalog(files, Arch())
+	if err != nil {
+		return nil, err
+	}
+	if len(catalog.Names()) == 0 {
+		return nil, fmt.Errorf("no gadgets in %s: want <name>/gadget.%s.o", s.Gadgets, Arch())
+	}
+	return catalog, nil
+}
+
+func (s Setup) chooser() (*kernel.Chooser, error) {
+	return kernel.Open(kernel.Options{
+		Path: s.BTF, Root: s.HostRoot, Bundle: s.BTFBundle, Embedded: s.BTFEmbedded,
+		Service: s.BTFService, ServiceCA: s.BTFServiceCA, ServiceTimeout: s.BTFServiceTimeout,
 	})
-	a.opts.Log.Info("agent is ready", "node", setup.Node, "gadgets", len(catalog.Names()), "btf", types.Source.String())
-	return a, nil
+}
+
+// announceTimeout bounds the first look for types: a service that doesn't answer
+// must not keep the agent from serving.
+const announceTimeout = 10 * time.Second
+
+// Announce looks for the kernel's types before the first client asks, and logs
+// what was found. A node without types is served all the same: runs that need
+// them say so. An error means that the types which the operator named are wrong.
+// It must not be called while the agent serves.
+func (a *Agent) Announce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
+	types, err := a.opts.Chooser.Types(ctx)
+	var refused *kernel.RefusedError
+	if errors.As(err, &refused) {
+		return err
+	}
+	a.opts.Types.Source = types.Source
+	if err != nil {
+		a.opts.Types.Source = noTypes(a.opts.Chooser, err)
+		a.opts.Log.Warn("gadgets can't run for lack of BTF", "error", err)
+	}
+	// A whole kernel's types may have been read. The node's memory is better used by its pods.
+	debug.FreeOSMemory()
+	a.opts.Log.Info("agent is ready", "node", a.opts.Node, "gadgets", len(a.opts.Gadgets.Names()), "btf", a.opts.Types.Source.String())
+	return nil
+}
+
+func noTypes(chooser *kernel.Chooser, err error) kernel.Source {
+	source := kernel.Source{Kind: kernel.None, Release: chooser.Identity().Release, Tried: []string{err.Error()}}
+	var notFound *kernel.NotFoundError
+	if errors.As(err, &notFound) {
+		source.Tried = notFound.Tried
+	}
+	return source
 }

@@ -76,7 +76,7 @@ func (o *runOptions) flagSet(spec *gadget.Spec) *pflag.FlagSet {
 	flags.Usage = func() {} // Help is printed by printHelp.
 	flags.BoolVar(&o.local, "local", false, "trace this machine, without a cluster")
 	flags.StringVar(&o.agent, "agent", "", "trace the machine of the agent at this address (unix:///path)")
-	flags.StringVar(&o.btf, "btf", "", "BTF of this kernel: a file, or a directory with <release>.btf (with --local)")
+	flags.StringVar(&o.btf, "btf", "", "BTF of this kernel: a file, a directory, a bundle, or the URL of a BTF service (with --local)")
 	flags.StringVarP(&o.output, "output", "o", "columns", "columns, wide, json, yaml or none")
 	flags.StringSliceVar(&o.fields, "fields", nil, "fields to show, in this order")
 	flags.StringVar(&o.filter, "filter", "", "CEL expression over the fields: comm == \"cat\" && errno != 0")

@@ -37,6 +37,7 @@ func connect(opts *runOptions) (*client.Conn, func(), error) {
 	stop := func() {
 		server.Stop()
 		<-done
+		local.Close()
 	}
 	conn, err := client.DialWith(func(ctx context.Context) (net.Conn, error) { return listener.DialContext(ctx) })
 	if err != nil {

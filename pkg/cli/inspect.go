@@ -109,7 +109,21 @@ func inspect(w io.Writer, spec *gadget.Spec) error {
 	for _, group := range spec.Groups {
 		inspectGroup(table, &group)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", withoutKernelBTF(spec))
+	return err
+}
+
+// withoutKernelBTF says what is left of the gadget on kernels without their own BTF.
+func withoutKernelBTF(spec *gadget.Spec) string {
+	const kernels = "Kernels without in-kernel BTF"
+	missing := spec.NeedsKernelBTF()
+	if len(missing) == 0 {
+		return kernels + ": runs, with the first hooks that don't need it."
+	}
+	return fmt.Sprintf("%s: can't run there, every hook of %s needs it.", kernels, print.Escape(strings.Join(missing, ", ")))
 }
 
 func inspectGroup(w io.Writer, group *gadget.Group) {

@@ -153,3 +153,26 @@ func TestEveryHookOfTheGadgetsHasANeed(t *testing.T) {
 		}
 	}
 }
+
+// TestKernelBTFIsNeededWhereNoAlternativeDoesWithout, of what must be attached.
+func TestKernelBTFIsNeededWhereNoAlternativeDoesWithout(t *testing.T) {
+	alternative := func(programs ...Program) Alternative { return Alternative{Programs: programs} }
+	typed, plain := Program{Section: "tp_btf/x"}, Program{Section: "raw_tp/x"}
+	for _, test := range []struct {
+		name         string
+		alternatives []Alternative
+		want         []string
+	}{
+		{"typed only", []Alternative{alternative(typed), alternative(Program{Section: "iter/task"})}, []string{"g"}},
+		{"plain one too", []Alternative{alternative(typed), alternative(plain)}, nil},
+		{"both in one", []Alternative{alternative(plain, typed)}, []string{"g"}},
+		{"typed one is optional", []Alternative{alternative(plain, Program{Section: "fexit/x", Optional: true})}, nil},
+		{"typed one is off by default", []Alternative{alternative(Program{Section: "fexit/x", When: "failed"})}, nil},
+		{"optional group", []Alternative{alternative(Program{Section: "fexit/x", Optional: true})}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := Spec{Groups: []Group{{Name: "g", Alternatives: test.alternatives}}}
+			require.Equal(t, test.want, spec.NeedsKernelBTF())
+		})
+	}
+}

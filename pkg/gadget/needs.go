@@ -89,3 +89,21 @@ func (a Alternative) Needs() []Need {
 	slices.SortStableFunc(needs, func(a, b Need) int { return b.Since.compare(a.Since) })
 	return needs
 }
+
+// NeedsKernelBTF says whether the alternative can't be attached on a kernel that
+// carries no BTF of its own, whatever BTF is brought along.
+func (a Alternative) NeedsKernelBTF() bool {
+	return slices.ContainsFunc(a.Programs, func(p Program) bool { return !p.Optional && p.When == "" && hookNeeds[p.Hook()].BTF })
+}
+
+// NeedsKernelBTF names the groups without which the gadget can't run and of which
+// every alternative needs a kernel that carries its own BTF.
+func (s *Spec) NeedsKernelBTF() []string {
+	var groups []string
+	for _, group := range s.Groups {
+		if !group.Optional() && !slices.ContainsFunc(group.Alternatives, func(a Alternative) bool { return !a.NeedsKernelBTF() }) {
+			groups = append(groups, group.Name)
+		}
+	}
+	return groups
+}

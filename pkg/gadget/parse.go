@@ -18,6 +18,8 @@ const MaxObjectSize = 8 << 20
 // Object is a parsed gadget: its Spec and the programs and maps to be loaded.
 type Object struct {
 	Spec Spec
+	// Content is the file.
+	Content []byte
 	// Collection is as it stands in the file. Loaders work on a copy.
 	Collection *ebpf.CollectionSpec
 }
@@ -45,7 +47,7 @@ func Parse(object []byte) (*Object, error) {
 	if err != nil {
 		return nil, printableError{err}
 	}
-	return &Object{Spec: *spec, Collection: collection}, nil
+	return &Object{Spec: *spec, Content: object, Collection: collection}, nil
 }
 
 // printableError is one line, although the names in it are the object's.

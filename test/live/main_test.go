@@ -19,7 +19,6 @@ import (
 
 	"nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/agent"
-	"nodegadget.dev/pkg/btf/kernel"
 	"nodegadget.dev/pkg/client"
 	"nodegadget.dev/pkg/event"
 	"nodegadget.dev/pkg/gadget"
@@ -65,13 +64,15 @@ func catalog(t *testing.T) *gadget.Catalog {
 // startAgent serves the built-in gadgets in this process and connects to it.
 func startAgent(t *testing.T) *client.Conn {
 	t.Helper()
-	types, err := kernel.Find(kernel.Options{})
+	a, err := agent.Prepare(agent.Setup{Node: "test"})
 	require.NoError(t, err)
-	a := agent.New(agent.Options{Gadgets: catalog(t), Types: types, Node: "test"})
 	listener := bufconn.Listen(1 << 20)
 	server := agent.NewServer(a)
 	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
+	t.Cleanup(func() {
+		server.Stop()
+		a.Close()
+	})
 	conn, err := client.DialWith(func(ctx context.Context) (net.Conn, error) { return listener.DialContext(ctx) })
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })

@@ -1,205 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kernel finds the type information (BTF) of the running kernel, which
-// CO-RE relocations are resolved against, and remembers why it chose what it did.
+// CO-RE relocations are resolved against, makes sure that it is this kernel's,
+// and remembers why it chose what it did.
 //
 // The order is: what the operator names, what the kernel carries itself, a
-// vmlinux file where libbpf looks for it. It does not make BTF, and it does not
-// yet know bundles of tailored BTF: those are a further source after these.
+// vmlinux file where libbpf looks for it, a bundle of tailored BTF, a BTF service.
+// All but the kernel's own types are checked with pkg/btf/witness. The package
+// makes neither BTF nor bundles, and loads no gadgets.
 package kernel
 
 import (
-	"bytes"
-	"debug/elf"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
-	"golang.org/x/sys/unix"
+
+	"nodegadget.dev/pkg/btf/layout"
+	"nodegadget.dev/pkg/btf/witness"
 )
-
-// maxFile bounds a BTF or vmlinux file, in bytes. Kernels with debug information
-// reach about 1 GiB, of which only the .BTF section is read.
-const maxFile = 4 << 30
-
-// maxSection bounds the .BTF section, in bytes. Kernels have about 6 MiB.
-const maxSection = 256 << 20
 
 // SourceKind says where types come from.
 type SourceKind string
 
-// The sources, in the order in which they are tried.
+// The sources, in the order in which they are tried. SameName is a bundle's
+// kernel of the same name and architecture that is filed under another
+// distribution or release.
 const (
 	Explicit SourceKind = "explicit"
 	InKernel SourceKind = "in-kernel"
 	OnDisk   SourceKind = "on-disk"
+	Bundle   SourceKind = "bundle"
+	SameName SourceKind = "bundle-same-name"
+	Service  SourceKind = "service"
+	// None says that there are no types.
+	None SourceKind = "none"
 )
-
-// Options say where to look.
-type Options struct {
-	// Path names a BTF file, an ELF file with a .BTF section, or a directory of
-	// files named <release>.btf. Nothing else is tried then.
-	Path string
-	// Root is where the node's file system begins; empty means "/".
-	Root string
-	// Release is the kernel release, empty for the running kernel's.
-	Release string
-}
 
 // Types are the chosen types.
 type Types struct {
 	// Spec is nil for InKernel: the loader reads those itself, and only when needed.
+	// Otherwise it has at least what the objects need that it was chosen for.
 	Spec   *btf.Spec
 	Source Source
 }
 
 // Source is the decision, to be shown to the operator.
 type Source struct {
-	Kind SourceKind
-	// Path is the file that the types were read from.
-	Path string
+	Kind SourceKind `json:"kind"`
+	// Path is the file, directory or URL that the types were read from.
+	Path string `json:"path"`
+	// Entry is the kernel's name there, zero for a file with one kernel's types.
+	Entry layout.Kernel `json:"entry,omitzero"`
+	// Tailored types came cut down to what some objects need; other programs may need more.
+	Tailored bool `json:"tailored,omitempty"`
 	// Release is the kernel that the types are for.
-	Release string
+	Release string `json:"release"`
+	// Proof says why they are this kernel's; empty for InKernel, which needs none.
+	Proof string `json:"proof,omitempty"`
+	// Testimony is what the check found, nil if there was none.
+	Testimony *witness.Testimony `json:"testimony,omitempty"`
 	// Tried are the places that had nothing, each with the reason.
-	Tried []string
+	Tried []string `json:"tried,omitempty"`
+}
+
+// Place is the path, with the kernel's name in an archive.
+func (s Source) Place() string {
+	if s.Entry == (layout.Kernel{}) {
+		return s.Path
+	}
+	return s.Path + ": " + s.Entry.String()
 }
 
 // String is one line for logs.
 func (s Source) String() string {
-	line := fmt.Sprintf("kernel %s: BTF %s from %s", s.Release, s.Kind, s.Path)
+	switch s.Kind {
+	case "":
+		return "kernel " + s.Release
+	case None:
+		return fmt.Sprintf("kernel %s: no BTF (tried %s)", s.Release, strings.Join(s.Tried, "; "))
+	}
+	line := fmt.Sprintf("kernel %s: BTF %s from %s", s.Release, s.Kind, s.Place())
+	if s.Proof != "" {
+		line += ", " + s.Proof
+	}
 	if len(s.Tried) > 0 {
 		line += " (before that: " + strings.Join(s.Tried, "; ") + ")"
 	}
 	return line
 }
 
-// NotFoundError says that there is no BTF for this kernel, and what can be done.
-type NotFoundError struct {
-	Release string
-	Tried   []string
-}
-
-func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("no BTF for kernel %s: tried %s; name a BTF file with --btf, install the kernel's debug vmlinux, "+
-		"or use a kernel built with CONFIG_DEBUG_INFO_BTF", e.Release, strings.Join(e.Tried, "; "))
-}
-
-// inKernelPath is where a kernel shows its own types. It is this kernel's also
-// where Options.Root is another file system.
-const inKernelPath = "/sys/kernel/btf/vmlinux"
-
-// Find chooses the types of the running kernel.
-func Find(opts Options) (Types, error) { return find(opts, inKernelPath) }
-
-func find(opts Options, inKernel string) (Types, error) {
-	if opts.Root == "" {
-		opts.Root = "/"
+// MarshalJSON writes the entry as its path in an archive.
+func (s Source) MarshalJSON() ([]byte, error) {
+	type plain Source
+	var entry string
+	if s.Entry != (layout.Kernel{}) {
+		entry = s.Entry.String()
 	}
-	if opts.Release == "" {
-		release, err := Release()
-		if err != nil {
-			return Types{}, err
-		}
-		opts.Release = release
-	}
-	if opts.Path != "" {
-		return explicit(opts)
-	}
-	source := Source{Kind: InKernel, Path: inKernel, Release: opts.Release}
-	if f, err := os.Open(source.Path); err == nil {
-		f.Close()
-		return Types{Source: source}, nil
-	} else {
-		source.Tried = append(source.Tried, reason(source.Path, err))
-	}
-	source.Kind = OnDisk
-	for _, pattern := range vmlinuxPaths {
-		source.Path = filepath.Join(opts.Root, fmt.Sprintf(pattern, opts.Release))
-		spec, err := read(source.Path)
-		if err == nil {
-			return Types{Spec: spec, Source: source}, nil
-		}
-		source.Tried = append(source.Tried, reason(source.Path, err))
-	}
-	return Types{}, &NotFoundError{Release: opts.Release, Tried: source.Tried}
-}
-
-// vmlinuxPaths are the places that libbpf searches (btf__load_vmlinux_btf in
-// tools/lib/bpf/btf.c), relative to the root.
-var vmlinuxPaths = []string{
-	"boot/vmlinux-%s",
-	"lib/modules/%[1]s/vmlinux-%[1]s",
-	"lib/modules/%s/build/vmlinux",
-	"usr/lib/modules/%s/kernel/vmlinux",
-	"usr/lib/debug/boot/vmlinux-%s",
-	"usr/lib/debug/boot/vmlinux-%s.debug",
-	"usr/lib/debug/lib/modules/%s/vmlinux",
-}
-
-// Release is the running kernel's release, as `uname -r` prints it.
-func Release() (string, error) {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return "", fmt.Errorf("reading kernel release: %w", err)
-	}
-	return unix.ByteSliceToString(name.Release[:]), nil
-}
-
-func explicit(opts Options) (Types, error) {
-	path := opts.Path
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, opts.Release+".btf")
-	}
-	spec, err := read(path)
-	if err != nil {
-		return Types{}, fmt.Errorf("reading BTF given by --btf: %s (want a BTF file, an ELF file with a .BTF section, or a directory with %s.btf)",
-			reason(path, err), opts.Release)
-	}
-	return Types{Spec: spec, Source: Source{Kind: Explicit, Path: path, Release: opts.Release}}, nil
-}
-
-func read(path string) (*btf.Spec, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("not a regular file of at most %d bytes", int64(maxFile))
-	}
-	file, err := elf.Open(path)
-	var notELF *elf.FormatError
-	if errors.As(err, &notELF) {
-		return btf.LoadSpec(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	// Not by btf.LoadSpec: that reads the symbols too, which stripped files lack.
-	section := file.Section(".BTF")
-	if section == nil {
-		return nil, errors.New("ELF file without a .BTF section")
-	}
-	if section.Size > maxSection {
-		return nil, fmt.Errorf(".BTF section of %d bytes, at most %d are read", section.Size, maxSection)
-	}
-	raw, err := section.Data()
-	if err != nil {
-		return nil, fmt.Errorf("reading .BTF section: %w", err)
-	}
-	return btf.LoadSpecFromReader(bytes.NewReader(raw))
-}
-
-func reason(path string, err error) string {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return path + ": not there"
-	case errors.Is(err, fs.ErrPermission):
-		return path + ": not readable"
-	}
-	return fmt.Sprintf("%s: %v", path, err)
+	return json.Marshal(struct {
+		plain
+		Entry string `json:"entry,omitempty"`
+	}{plain(s), entry})
 }
