@@ -24,6 +24,7 @@ FUZZTIME ?= 20s
 # Files that collect test results across targets, and further arguments.
 TALLY ?=
 KERNEL_ARGS ?=
+CORPUS_ARGS ?=
 BENCH_ARGS ?=
 BENCHTIME ?= 1s
 
@@ -55,7 +56,8 @@ build: objects ## Build every program of cmd/ to bin/
 
 # Every folder of gadgets/ with a gadget.bpf.c is a gadget.
 GADGETS := $(wildcard gadgets/*/gadget.bpf.c)
-OBJECTS := $(GADGETS:.bpf.c=.x86_64.o) $(GADGETS:.bpf.c=.arm64.o)
+SOURCES := $(GADGETS) pkg/btf/witness/bpf/witness.bpf.c
+OBJECTS := $(SOURCES:.bpf.c=.x86_64.o) $(SOURCES:.bpf.c=.arm64.o)
 HEADERS := $(wildcard gadgets/*/*.h)
 JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
@@ -67,10 +69,10 @@ objects: deps-build ## Compile the gadgets that changed, for x86_64 and arm64
 compile: $(OBJECTS)
 	@:
 
-gadgets/%.x86_64.o: gadgets/%.bpf.c $(HEADERS) hack/bpfcc.sh hack/versions.env
+%.x86_64.o: %.bpf.c $(HEADERS) hack/bpfcc.sh hack/versions.env
 	hack/bpfcc.sh $< $@
 
-gadgets/%.arm64.o: gadgets/%.bpf.c $(HEADERS) hack/bpfcc.sh hack/versions.env
+%.arm64.o: %.bpf.c $(HEADERS) hack/bpfcc.sh hack/versions.env
 	hack/bpfcc.sh $< $@
 
 .PHONY: generate
@@ -93,7 +95,7 @@ clean: ## Remove what the build made, except files that are in git
 .PHONY: fmt
 fmt: deps-lint ## Format Go and C
 	$(NODEGADGET_CACHE)/bin/gofumpt -w .
-	find gadgets -name '*.[ch]' -exec clang-format-$(LLVM) -i {} +
+	find gadgets pkg/btf -name '*.[ch]' -exec clang-format-$(LLVM) -i {} +
 
 .PHONY: lint
 lint: deps-lint deps-generate ## Run every linter, and check that generated files are current
@@ -114,6 +116,10 @@ test-kernels: deps-kernels objects build/testsummary ## Run the live tests on ot
 	$(SUMMARY) read build/kernels/*.log || status=1; \
 	exit $$status
 
+.PHONY: corpus
+corpus: deps-corpus ## Collect the types of 50 and more kernels, as BTFHub's archive has them
+	go run ./test/kernels corpus $(CORPUS_ARGS)
+
 .PHONY: fuzz
 fuzz: build/testsummary ## Fuzz every target for FUZZTIME (20s)
 	hack/fuzz.sh $(FUZZTIME) $(SUMMARY) test
@@ -130,6 +136,6 @@ ci: ## Run the whole gate, as CI does
 build/testsummary: $(wildcard hack/testsummary/*.go)
 	@go build -o $@ ./hack/testsummary
 
-.PHONY: deps-build deps-generate deps-lint deps-kernels deps-bench
-deps-build deps-generate deps-lint deps-kernels deps-bench: deps-%:
+.PHONY: deps-build deps-generate deps-lint deps-kernels deps-corpus deps-bench
+deps-build deps-generate deps-lint deps-kernels deps-corpus deps-bench: deps-%:
 	@hack/deps.sh $*

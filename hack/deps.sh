@@ -3,9 +3,9 @@
 #
 # Usage: hack/deps.sh GROUP...
 #
-# Installs what the named groups (build, generate, lint, kernels, bench) need
-# and this machine lacks, at the versions of hack/versions.env, and says what
-# it installs. Silent when everything is there. Debian packages need root; Go
+# Installs what the named groups (build, generate, lint, kernels, corpus, bench)
+# need and this machine lacks, at the versions of hack/versions.env, and says
+# what it installs. Silent when everything is there. Debian packages need root; Go
 # tools go to the cache ($NODEGADGET_CACHE, default ~/.cache/nodegadget).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -35,9 +35,12 @@ for group in "$@"; do
 	kernels)
 		debs+=("$DEB_QEMU_X86" "$DEB_QEMU_ARM" "$DEB_BUSYBOX"
 			"$DEB_ZSTD" "$DEB_XZ" "$DEB_LZ4")
+		# For the kernel that is built.
+		debs+=("$DEB_FLEX" "$DEB_BISON" "$DEB_BC" "$DEB_LIBELF" "$DEB_DWARVES")
 		;;
+	corpus) debs+=("$DEB_ZSTD" "$DEB_XZ" "$DEB_LZ4") ;;
 	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE") ;;
-	*) die "unknown group $group: want build, generate, lint, kernels or bench" ;;
+	*) die "unknown group $group: want build, generate, lint, kernels, corpus or bench" ;;
 	esac
 done
 
@@ -120,6 +123,8 @@ check_commands() {
 		qemu-system-arm) command -v qemu-system-aarch64 >/dev/null ;;
 		busybox-static) command -v busybox >/dev/null ;;
 		xz-utils) command -v xz >/dev/null ;;
+		libelf-dev) [[ -e /usr/include/libelf.h ]] ;;
+		dwarves) command -v pahole >/dev/null ;;
 		libbpf-tools) command -v opensnoop >/dev/null ;;
 		*) command -v "${pin%%=*}" >/dev/null ;;
 		esac || missing+=("$pin")

@@ -32,7 +32,7 @@ gofumpt_clean() {
 
 c_format() {
 	local list
-	mapfile -t list < <(files 'gadgets/*.c' 'gadgets/*.h')
+	mapfile -t list < <(files '*.c' '*.h')
 	if ((${#list[@]})); then "clang-format-$LLVM" --dry-run -Werror "${list[@]}"; fi
 }
 

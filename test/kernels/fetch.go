@@ -22,6 +22,8 @@ const maxCandidates = 5
 //	<dir>/apt/<suite>-<arch>/         apt's own state
 //	<dir>/<arch>/<package>_<version>/ what was taken out of the package
 //	<dir>/chosen/<name>.json          which package an entry of the matrix got
+//	<dir>/build/                      lock and logs of kernels that are built
+//	<dir>/corpus/                     lock and state of the corpus, see collect.go
 //
 // Whatever has its final name is whole, so a run that is cut short leaves at
 // most rubbish in <dir>/tmp.
@@ -53,11 +55,28 @@ type kernelImage struct {
 }
 
 func (s *store) kernel(ctx context.Context, k kernel) (kernelImage, error) {
-	c, err := s.fetch(ctx, k.Name, k.Arch, k.Source, unpackKernel)
+	if k.Build != "" {
+		return s.built(ctx, k)
+	}
+	c, err := s.fetch(ctx, k.cacheName(), k.Arch, k.Source, unpackKernel)
 	if err != nil {
 		return kernelImage{}, fmt.Errorf("fetching kernel %s: %w", k.Name, err)
 	}
 	return s.image(c), nil
+}
+
+// cached returns a kernel that needs no network and no building.
+func (s *store) cached(k kernel) (kernelImage, bool) {
+	c, ok := s.chosen(k.cacheName(), k.Arch, k.Source)
+	if !ok || k.Build == "" {
+		return s.image(c), ok
+	}
+	c, err := s.buildChoice(k, c)
+	if err != nil {
+		return kernelImage{}, false
+	}
+	_, err = os.Stat(filepath.Join(s.dir, c.Dir))
+	return s.image(c), err == nil
 }
 
 func (s *store) image(c choice) kernelImage {
@@ -182,30 +201,44 @@ func (s *store) take(ctx context.Context, ar archive, p pkg, unpack unpacker) (s
 		return dir, nil
 	}
 
+	return dir, s.download(ctx, ar, p, unpack, func(content string) error {
+		if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
+			return err
+		}
+		return os.Rename(content, final)
+	})
+}
+
+// download fetches and unpacks one package, and hands over the directory with
+// what was unpacked. What is left of it is removed.
+func (s *store) download(ctx context.Context, ar archive, p pkg, unpack unpacker, keep func(content string) error) error {
 	// Below the same directory, so that the result can be renamed into place.
-	if err := os.MkdirAll(filepath.Join(s.dir, "tmp"), 0o755); err != nil {
-		return "", err
-	}
-	tmp, err := os.MkdirTemp(filepath.Join(s.dir, "tmp"), "fetch-")
+	tmp, err := s.tempDir("fetch-")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.RemoveAll(tmp)
 	debDir, content := filepath.Join(tmp, "deb"), filepath.Join(tmp, "content")
 	if err := errors.Join(os.Mkdir(debDir, 0o755), os.Mkdir(content, 0o755)); err != nil {
-		return "", err
+		return err
 	}
 
 	fmt.Fprintf(s.progress, "fetching %s\n", p)
 	deb, err := ar.download(ctx, p, debDir)
 	if err != nil {
-		return "", fmt.Errorf("downloading: %w", err)
+		return fmt.Errorf("downloading: %w", err)
 	}
 	if err := unpack(ctx, deb, content); err != nil {
-		return "", fmt.Errorf("unpacking: %w", err)
+		return fmt.Errorf("unpacking: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
+	return keep(content)
+}
+
+// tempDir makes a directory on the file system of the store.
+func (s *store) tempDir(prefix string) (string, error) {
+	dir := filepath.Join(s.dir, "tmp")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	return dir, os.Rename(content, final)
+	return os.MkdirTemp(dir, prefix)
 }

@@ -15,8 +15,9 @@ import (
 
 // storeOptions are the flags all commands share.
 type storeOptions struct {
-	Matrix  string   // file; empty: the one that is compiled in
-	Kernels []string // names; empty: all
+	Matrix  string     // file; empty: the one that is compiled in
+	Kernels []string   // names or patterns
+	BTF     []btfState // with both empty: the kernels that show their BTF
 	Cache   string
 	Mirrors mirrors
 	Refresh bool
@@ -35,7 +36,7 @@ func (o storeOptions) load() (*matrix, []kernel, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	kernels, err := m.selected(o.Kernels)
+	kernels, err := m.selected(o.Kernels, o.BTF)
 	return m, kernels, err
 }
 
@@ -44,12 +45,23 @@ func (o storeOptions) open(progress io.Writer) *store {
 }
 
 func (o *storeOptions) register(fs *flag.FlagSet) {
-	fs.Func("kernel", "`name` or shell pattern of a kernel of the matrix, may be repeated (default: all)", appendTo(&o.Kernels))
+	fs.Func("kernel", "`name` or shell pattern of a kernel of the matrix, may be repeated (default: as --btf says)", appendTo(&o.Kernels))
+	fs.Func("btf", "only kernels whose BTF is one of `present,hidden,none` (default: present, or with --kernel all)", o.addBTF)
 	fs.StringVar(&o.Matrix, "matrix", "", "`file` with the matrix (default: the built-in one)")
 	fs.StringVar(&o.Cache, "cache", defaultCache(), "`directory` for what is fetched")
 	fs.StringVar(&o.Mirrors.Main, "mirror", "", "`address` of a Debian mirror (default: the one of this machine's apt)")
 	fs.StringVar(&o.Mirrors.Security, "security-mirror", "", "`address` of a mirror of Debian's security archive (default: likewise)")
 	fs.BoolVar(&o.Refresh, "refresh", false, "read the package indexes again and take what is newest now")
+}
+
+func (o *storeOptions) addBTF(s string) error {
+	for state := range strings.SplitSeq(s, ",") {
+		if err := btfState(state).validate(); err != nil {
+			return err
+		}
+		o.BTF = append(o.BTF, btfState(state))
+	}
+	return nil
 }
 
 // defaultCache is empty where there is no home; the flag must be given then.
@@ -84,6 +96,23 @@ func parseStoreFlags(command string, args []string) (storeOptions, error) {
 	}
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("%s takes no arguments, got %q", command, fs.Arg(0))
+	}
+	return o, o.resolve()
+}
+
+// parseCorpusFlags parses the flags of corpus.
+func parseCorpusFlags(args []string) (corpusOptions, error) {
+	var o corpusOptions
+	fs := newFlagSet("corpus")
+	o.register(fs)
+	fs.StringVar(&o.List, "list", "", "`file` that says which kernels (default: the built-in one)")
+	fs.BoolVar(&o.Built, "built", false, "also build the kernels of the matrix that are built, instead of taking them when they are in the cache")
+	fs.IntVar(&o.AtLeast, "at-least", 50, "fail if there are fewer kernels")
+	if err := parse(fs, args); err != nil {
+		return o, err
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("corpus takes no arguments, got %q", fs.Arg(0))
 	}
 	return o, o.resolve()
 }

@@ -14,7 +14,7 @@ import (
 func TestParseRunFlags(t *testing.T) {
 	t.Setenv("NODEGADGET_CACHE", "/cache")
 	o, err := parseRunFlags([]string{
-		"--kernel", "6.1", "--kernel=6.12", "--jobs", "3", "--timeout=10s", "--env", "A=b=c",
+		"--kernel", "6.1", "--kernel=6.12", "--btf", "hidden,none", "--jobs", "3", "--timeout=10s", "--env", "A=b=c",
 		"--add", "/x:y:/etc/x/", "--bin", "amd64=/a", "--bin", "arm64=/b", "--", "-test.v", "--x",
 	})
 	if err != nil {
@@ -25,6 +25,7 @@ func TestParseRunFlags(t *testing.T) {
 	}
 	for _, pair := range [][2]any{
 		{o.Kernels, []string{"6.1", "6.12"}},
+		{o.BTF, []btfState{btfHidden, btfNone}},
 		{o.Task.Args, []string{"-test.v", "--x"}},
 		{o.Task.Env, []string{"A=b=c"}},
 		{o.Add, []addition{{Host: "/x:y", Guest: "/etc/x"}}},
@@ -51,6 +52,9 @@ func TestFlagErrors(t *testing.T) {
 		{"run --kernel 6.1", "no --bin amd64=PATH"},
 		{"list extra", `list takes no arguments, got "extra"`},
 		{"fetch --matrix /nope", "reading matrix"},
+		{"run --btf gone", `btf is "gone", want present, hidden or none`},
+		{"corpus extra", `corpus takes no arguments, got "extra"`},
+		{"corpus --list /nope", "reading corpus"},
 		{"boot", `no command "boot"`},
 	} {
 		err := run(t.Context(), strings.Fields(tc.args))

@@ -11,19 +11,22 @@ import (
 
 // list prints the matrix, and what is in the cache for it.
 func list(opts storeOptions, stdout io.Writer) error {
+	if len(opts.BTF) == 0 {
+		opts.BTF = []btfState{btfPresent, btfHidden, btfNone}
+	}
 	_, kernels, err := opts.load()
 	if err != nil {
 		return err
 	}
 	s := opts.open(io.Discard)
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tARCH\tPACKAGE\tCOMMENT")
+	fmt.Fprintln(w, "NAME\tARCH\tBTF\tPACKAGE\tCOMMENT")
 	for _, k := range kernels {
 		cached := "(not fetched)"
-		if c, ok := s.chosen(k.Name, k.Arch, k.Source); ok {
-			cached = c.Package.String()
+		if image, ok := s.cached(k); ok {
+			cached = image.Package.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.Name, k.Arch, cached, k.Comment)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Name, k.Arch, k.BTF, cached, k.Comment)
 	}
 	return w.Flush()
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kernels runs a static test binary as root inside real Debian kernels
-// and brings its output and its exit code back.
+// Command kernels runs a static test binary as root inside real kernels, brings
+// its output and its exit code back, and collects the types of kernels.
 //
 //	go run ./test/kernels list
 //	go run ./test/kernels fetch
 //	CGO_ENABLED=0 go test -c -o /tmp/amd64.test ./pkg/…
 //	go run ./test/kernels run --kernel 5.10 --bin amd64=/tmp/amd64.test -- -test.v
+//	go run ./test/kernels run --btf hidden,none --bin … -- -test.v
+//	go run ./test/kernels corpus
 //
 // The kernels are configuration: matrix.yaml names a package pattern and the
 // suites to look in. Packages come from the Debian mirror of the machine, through
@@ -14,11 +16,23 @@
 // qemu's software emulation, with all files in the initramfs; a guest is up in
 // about three seconds. Neither root nor KVM is needed on this machine.
 //
-// Everything fetched stays in the cache, so a second run needs no network.
+// One kernel is built, because no Debian kernel lacks BTF: nobtf/ has its options
+// and the script. On others BTF can be hidden from user space. Both are left out
+// of a run unless --btf or --kernel asks for them. A task learns where it is from
+// its environment: GUEST_KERNEL is the name in the matrix, GUEST_BTF is present,
+// hidden or none.
+//
+// The corpus is an archive in BTFHub's layout, in <cache>/corpus. It holds the
+// kernels of the matrix under their true names, a built one as distribution
+// "nodegadget", release 1, and many more of Debian's: corpus.yaml says which.
+//
+// Everything fetched, built and collected stays in the cache, so a second run
+// needs no network.
 //
 // The way of a kernel through the files: matrix.go, fetch.go (apt.go, index.go,
-// version.go), deb.go, image.go, btf.go; then initramfs.go (cpio.go), vm.go,
-// guest/, serial.go, report.go.
+// version.go), deb.go, image.go, btf.go or build.go; then initramfs.go (cpio.go),
+// vm.go, guest/, serial.go, report.go. The corpus: corpus.go, collect.go,
+// lines.go, pack.go, corpusdir.go.
 package main
 
 import (
@@ -32,9 +46,10 @@ import (
 )
 
 const usage = `usage:
-  kernels list  [flags]
-  kernels fetch [flags]
-  kernels run   [flags] --bin ARCH=PATH... -- ARGS...
+  kernels list   [flags]
+  kernels fetch  [flags]
+  kernels run    [flags] --bin ARCH=PATH... -- ARGS...
+  kernels corpus [flags]
 
 Each command explains its flags with -h.`
 
@@ -77,10 +92,16 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return runMatrix(ctx, opts, os.Stdout, os.Stderr)
+	case "corpus":
+		opts, err := parseCorpusFlags(args)
+		if err != nil {
+			return err
+		}
+		return collect(ctx, opts, os.Stdout, os.Stderr)
 	case "help", "-h", "--help":
 		fmt.Println(usage)
 		return nil
 	default:
-		return fmt.Errorf("no command %q, have list, fetch and run", command)
+		return fmt.Errorf("no command %q, have list, fetch, run and corpus", command)
 	}
 }

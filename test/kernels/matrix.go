@@ -4,11 +4,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -27,14 +29,36 @@ type matrix struct {
 
 // kernel is one entry of the matrix.
 type kernel struct {
-	Name    string `yaml:"name"`
-	Arch    arch   `yaml:"arch"`
-	Source  source `yaml:",inline"`
-	Memory  int    `yaml:"memory"`
-	Cmdline string `yaml:"cmdline"`  // appended to the kernel command line
-	HideBTF bool   `yaml:"hide_btf"` // user space finds no /sys/kernel/btf/vmlinux
-	Comment string `yaml:"comment"`
+	Name    string   `yaml:"name"`
+	Arch    arch     `yaml:"arch"`
+	Source  source   `yaml:",inline"`
+	Memory  int      `yaml:"memory"`
+	Cmdline string   `yaml:"cmdline"` // appended to the kernel command line
+	Like    string   `yaml:"like"`    // the kernel (not the machine) of an earlier entry
+	Build   string   `yaml:"build"`   // folder of the recipe, if the package is Linux' source
+	BTF     btfState `yaml:"btf"`     // default: present
+	Comment string   `yaml:"comment"`
 }
+
+// btfState says what a guest finds in /sys/kernel/btf.
+type btfState string
+
+const (
+	btfPresent btfState = "present"
+	btfHidden  btfState = "hidden" // nothing, but the kernel has its types
+	btfNone    btfState = "none"   // nothing: the kernel was built without
+)
+
+func (b btfState) validate() error {
+	switch b {
+	case btfPresent, btfHidden, btfNone:
+		return nil
+	}
+	return fmt.Errorf("btf is %q, want present, hidden or none", string(b))
+}
+
+// cacheName is what the package of the entry is remembered by.
+func (k kernel) cacheName() string { return cmp.Or(k.Like, k.Name) }
 
 // source says where a package comes from: the newest one whose name matches, of
 // the first suite that has any.
@@ -66,16 +90,35 @@ func parseMatrix(data []byte) (*matrix, error) {
 		// The library writes a list; an error of ours is one line.
 		return nil, fmt.Errorf("parsing matrix: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
+	if err := m.complete(); err != nil {
+		return nil, fmt.Errorf("parsing matrix: %w", err)
+	}
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("parsing matrix: %w", err)
 	}
-
-	for i := range m.Kernels {
-		if m.Kernels[i].Memory == 0 {
-			m.Kernels[i].Memory = m.Memory
-		}
-	}
 	return &m, nil
+}
+
+// complete fills in defaults, and what an entry has from another one.
+func (m *matrix) complete() error {
+	earlier := make(map[string]kernel)
+	for i := range m.Kernels {
+		k := &m.Kernels[i]
+		if k.Like != "" {
+			like, ok := earlier[k.Like]
+			if !ok || like.Like != "" {
+				return fmt.Errorf("kernel %d (%q): like %q is no earlier kernel with a package", i+1, k.Name, k.Like)
+			}
+			if k.Arch != "" || k.Source.Suites != nil || k.Source.Package.Regexp != nil || k.Build != "" {
+				return fmt.Errorf("kernel %d (%q): arch, suites, package and build are those of %q", i+1, k.Name, k.Like)
+			}
+			k.Arch, k.Source, k.Build = like.Arch, like.Source, like.Build
+		}
+		k.Memory = cmp.Or(k.Memory, m.Memory)
+		k.BTF = cmp.Or(k.BTF, btfPresent)
+		earlier[k.Name] = *k
+	}
+	return nil
 }
 
 func (m *matrix) validate() error {
@@ -115,6 +158,14 @@ func (k kernel) validate() error {
 	if k.Memory < 0 {
 		return errors.New("memory must be positive")
 	}
+	if err := k.BTF.validate(); err != nil {
+		return err
+	}
+	if k.Build != "" {
+		if _, err := readRecipe(k.Build); err != nil {
+			return err
+		}
+	}
 	return k.Source.validate()
 }
 
@@ -128,23 +179,24 @@ func (s source) validate() error {
 	return nil
 }
 
-// selected returns the kernels any of the names (shell patterns) matches, all of
-// them without names, in the order of the matrix.
-func (m *matrix) selected(names []string) ([]kernel, error) {
-	if len(names) == 0 {
-		return m.Kernels, nil
+// selected returns the kernels any of the names (shell patterns) matches and
+// whose BTF is one of those given, in the order of the matrix. Without names and
+// BTF it returns the kernels that have BTF and show it.
+func (m *matrix) selected(names []string, states []btfState) ([]kernel, error) {
+	if len(names) == 0 && len(states) == 0 {
+		states = []btfState{btfPresent}
 	}
 
 	used := make(map[string]bool)
 	var out []kernel
 	for _, k := range m.Kernels {
-		wanted := false
+		wanted := len(names) == 0
 		for _, name := range names {
 			if ok, err := path.Match(name, k.Name); ok && err == nil {
 				wanted, used[name] = true, true
 			}
 		}
-		if wanted {
+		if wanted && (len(states) == 0 || slices.Contains(states, k.BTF)) {
 			out = append(out, k)
 		}
 	}
@@ -152,6 +204,9 @@ func (m *matrix) selected(names []string) ([]kernel, error) {
 		if !used[name] {
 			return nil, fmt.Errorf("no kernel %q in the matrix, see the list command", name)
 		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no kernel of the matrix has BTF %v and one of the names %q, see the list command", states, names)
 	}
 	return out, nil
 }

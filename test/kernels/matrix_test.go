@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestDefaultMatrix(t *testing.T) {
@@ -23,7 +25,10 @@ func TestDefaultMatrix(t *testing.T) {
 			t.Errorf("%s does not say why it is in the matrix", k.Name)
 		}
 	}
-	for _, want := range []string{"5.10", "6.1", "6.12", "6.18", "newest", "6.12-arm64"} {
+	for _, want := range []string{
+		"5.10", "6.1", "6.12", "6.18", "newest", "6.12-arm64",
+		"5.10-nobtf", "5.10-hidden", "6.1-hidden", "6.12-hidden", "newest-hidden", "6.12-arm64-hidden",
+	} {
 		if !slices.Contains(names, want) {
 			t.Errorf("no kernel %s", want)
 		}
@@ -37,17 +42,17 @@ func testMatrix(kernels string) string {
 
 func TestParseMatrix(t *testing.T) {
 	m, err := parseMatrix([]byte(testMatrix(`
-- {name: a, arch: amd64, suites: [x, y], package: "^linux-a$", memory: 1024, cmdline: debug, hide_btf: true}
+- {name: a, arch: amd64, suites: [x, y], package: "^linux-a$", memory: 1024, cmdline: debug, btf: hidden}
 - {name: b, arch: arm64, suites: [x], package: "^linux-b$"}
 `)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, b := m.Kernels[0], m.Kernels[1]
-	if a.Memory != 1024 || a.Cmdline != "debug" || !a.HideBTF || !slices.Equal(a.Source.Suites, []string{"x", "y"}) {
+	if a.Memory != 1024 || a.Cmdline != "debug" || a.BTF != btfHidden || !slices.Equal(a.Source.Suites, []string{"x", "y"}) {
 		t.Errorf("a is %+v", a)
 	}
-	if b.Memory != 256 || b.HideBTF || b.Arch != "arm64" || !b.Source.Package.MatchString("linux-b") {
+	if b.Memory != 256 || b.BTF != btfPresent || b.Arch != "arm64" || !b.Source.Package.MatchString("linux-b") {
 		t.Errorf("b is %+v", b)
 	}
 }
@@ -66,6 +71,11 @@ func TestParseMatrixErrors(t *testing.T) {
 		{"no suites", testMatrix("- {name: a, arch: amd64, package: a}"), "no suites"},
 		{"no package", testMatrix("- {name: a, arch: amd64, suites: [x]}"), "no package"},
 		{"memory", testMatrix("- {name: a, arch: amd64, suites: [x], package: a, memory: -1}"), "memory"},
+		{"bad btf", testMatrix("- {name: a, arch: amd64, suites: [x], package: a, btf: gone}"), `btf is "gone", want present`},
+		{"like nothing", testMatrix("- {name: a, like: b}"), `like "b" is no earlier kernel`},
+		{"like itself", testMatrix("- {name: a, like: a}"), `like "a" is no earlier kernel`},
+		{"like and own package", testMatrix(entry + "- {name: b, like: a, arch: arm64}"), `are those of "a"`},
+		{"no recipe", testMatrix("- {name: a, arch: amd64, suites: [x], package: a, build: ../x}"), `no recipe "../x"`},
 		{"twice", testMatrix(entry + entry), "the name is taken"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -80,18 +90,41 @@ func TestParseMatrixErrors(t *testing.T) {
 	}
 }
 
+func TestLike(t *testing.T) {
+	m, err := parseMatrix([]byte(testMatrix(`
+- {name: a, arch: arm64, suites: [x], package: "^linux-a$"}
+- {name: a-hidden, like: a, btf: hidden, memory: 1024}
+`)))
+	require.NoError(t, err)
+	a, hidden := m.Kernels[0], m.Kernels[1]
+	require.Equal(t, a.Source, hidden.Source)
+	require.Equal(t, a.Arch, hidden.Arch)
+	require.Equal(t, "a", hidden.cacheName(), "the package is not fetched twice")
+	require.Equal(t, btfHidden, hidden.BTF)
+	require.Equal(t, 1024, hidden.Memory)
+}
+
 func TestSelected(t *testing.T) {
-	m := &matrix{Kernels: []kernel{{Name: "5.10"}, {Name: "6.1"}, {Name: "6.12"}, {Name: "6.12-arm64"}}}
+	m := &matrix{Kernels: []kernel{
+		{Name: "5.10", BTF: btfPresent},
+		{Name: "6.1", BTF: btfPresent},
+		{Name: "6.12", BTF: btfPresent},
+		{Name: "5.10-nobtf", BTF: btfNone},
+		{Name: "6.12-hidden", BTF: btfHidden},
+	}}
 	for _, tc := range []struct {
-		names []string
-		want  string
+		names  []string
+		states []btfState
+		want   string
 	}{
-		{nil, "5.10 6.1 6.12 6.12-arm64"},
-		{[]string{"6.12", "5.10"}, "5.10 6.12"},
-		{[]string{"6.*", "6.12"}, "6.1 6.12 6.12-arm64"},
-		{[]string{"*-arm64"}, "6.12-arm64"},
+		{nil, nil, "5.10 6.1 6.12"},
+		{[]string{"6.12", "5.10"}, nil, "5.10 6.12"},
+		{[]string{"6.*", "6.12"}, nil, "6.1 6.12 6.12-hidden"},
+		{[]string{"6.*"}, []btfState{btfPresent}, "6.1 6.12"},
+		{[]string{"*-hidden"}, nil, "6.12-hidden"},
+		{nil, []btfState{btfHidden, btfNone}, "5.10-nobtf 6.12-hidden"},
 	} {
-		kernels, err := m.selected(tc.names)
+		kernels, err := m.selected(tc.names, tc.states)
 		if err != nil {
 			t.Errorf("%v: %v", tc.names, err)
 		}
@@ -100,10 +133,12 @@ func TestSelected(t *testing.T) {
 			got = append(got, k.Name)
 		}
 		if s := strings.Join(got, " "); s != tc.want {
-			t.Errorf("%v selects %q, want %q", tc.names, s, tc.want)
+			t.Errorf("%v %v selects %q, want %q", tc.names, tc.states, s, tc.want)
 		}
 	}
-	if _, err := m.selected([]string{"6.1", "4.19"}); err == nil || !strings.Contains(err.Error(), `"4.19"`) {
+	if _, err := m.selected([]string{"6.1", "4.19"}, nil); err == nil || !strings.Contains(err.Error(), `"4.19"`) {
 		t.Errorf("error is %v, want one that names the kernel", err)
 	}
+	_, err := m.selected([]string{"6.1"}, []btfState{btfNone})
+	require.ErrorContains(t, err, `BTF [none] and one of the names ["6.1"]`)
 }

@@ -22,7 +22,7 @@ func (r result) print(w io.Writer) {
 		word = "FAIL"
 	}
 	release := cmp.Or(r.Transcript.Exit.Release, "-")
-	fmt.Fprintf(w, "%-4s  %-12s  %-30s  %6.1fs%s\n", word, r.Kernel.Name, release, r.Took.Seconds(), r.summary())
+	fmt.Fprintf(w, "%-4s  %-17s  %-30s  %6.1fs%s\n", word, r.Kernel.Name, release, r.Took.Seconds(), r.summary())
 
 	for _, test := range r.Transcript.Failed {
 		fmt.Fprintf(w, "      fail  %s\n", test)

@@ -123,8 +123,8 @@ func fetchAll(ctx context.Context, s *store, m *matrix, kernels []kernel) ([]vm,
 			return nil, err
 		}
 		vms = append(vms, vm{
-			Arch: k.Arch, Kernel: image.Boot, Cmdline: k.Cmdline,
-			Memory: k.Memory, CPUs: m.CPUs, HideBTF: k.HideBTF,
+			Name: k.Name, Arch: k.Arch, Kernel: image.Boot, Cmdline: k.Cmdline,
+			Memory: k.Memory, CPUs: m.CPUs, BTF: k.BTF,
 		})
 	}
 	return vms, nil

@@ -100,13 +100,13 @@ func TestBootAll(t *testing.T) {
 }
 
 func TestVMArgs(t *testing.T) {
-	v := vm{Arch: "arm64", Kernel: "/k", Initrd: "/i", Memory: 256, CPUs: 3, HideBTF: true, Cmdline: "debug foo=1"}
+	v := vm{Name: "k-1", Arch: "arm64", Kernel: "/k", Initrd: "/i", Memory: 256, CPUs: 3, BTF: btfHidden, Cmdline: "debug foo=1"}
 	m, err := v.Arch.machine()
 	if err != nil {
 		t.Fatal(err)
 	}
 	line := strings.Join(v.args(m), " ")
-	for _, want := range []string{"-machine virt", "-accel tcg", "-m 256", "-smp 3", "-kernel /k", "-initrd /i", "console=ttyAMA0", " nodegadget.hidebtf debug foo=1"} {
+	for _, want := range []string{"-machine virt", "-accel tcg", "-m 256", "-smp 3", "-kernel /k", "-initrd /i", "console=ttyAMA0", " nodegadget.kernel=k-1 nodegadget.btf=hidden debug foo=1"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %q in %s", want, line)
 		}
@@ -127,7 +127,7 @@ func TestReport(t *testing.T) {
 
 	var out bytes.Buffer
 	r.print(&out)
-	want := `FAIL  6.1           6.1.0-56-cloud-amd64               1.2s  exit code 1; 7 passed, 1 failed, 2 skipped
+	want := `FAIL  6.1                6.1.0-56-cloud-amd64               1.2s  exit code 1; 7 passed, 1 failed, 2 skipped
       fail  TestA
       skip  TestB: needs Linux 6.9
       skip  TestC: no reason given

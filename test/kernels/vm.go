@@ -17,13 +17,14 @@ import (
 // vm is a guest: one kernel, all of its files in the initramfs, the serial
 // console the only device.
 type vm struct {
+	Name    string // of the kernel in the matrix
 	Arch    arch
 	Kernel  string // path of the boot image
 	Initrd  string
 	Cmdline string // appended
 	Memory  int    // MiB
 	CPUs    int
-	HideBTF bool
+	BTF     btfState
 }
 
 // run boots the guest and waits until it powers off or panics. Its console is
@@ -76,9 +77,7 @@ func (v vm) cmdline(m machine) string {
 		"panic=-1", "oops=panic",
 		"mitigations=off", "nokaslr", "tsc=reliable",
 	}
-	if v.HideBTF {
-		words = append(words, task.HideBTF)
-	}
+	words = append(words, task.KernelParam+v.Name, task.BTFParam+string(v.BTF))
 	if v.Cmdline != "" {
 		words = append(words, v.Cmdline)
 	}

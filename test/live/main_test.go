@@ -64,7 +64,7 @@ func catalog(t *testing.T) *gadget.Catalog {
 // startAgent serves the built-in gadgets in this process and connects to it.
 func startAgent(t *testing.T) *client.Conn {
 	t.Helper()
-	a, err := agent.Prepare(agent.Setup{Node: "test"})
+	a, err := agent.Prepare(agent.Setup{Node: "test", BTFBundle: os.Getenv(bundleEnv)})
 	require.NoError(t, err)
 	listener := bufconn.Listen(1 << 20)
 	server := agent.NewServer(a)

@@ -42,6 +42,10 @@ func TestScenarios(t *testing.T) {
 				continue
 			}
 			t.Run(name+"/"+v.name, func(t *testing.T) {
+				if v.kernelTypes && !showsTypes() {
+					requireRefused(t, conn, &object.Spec, v)
+					return
+				}
 				for _, together := range groupByParams(scenarios) {
 					for _, choice := range runScenarios(t, conn, &object.Spec, together, v) {
 						done[choice.GetGroup()+"="+choice.GetAlternative()] = true
@@ -76,12 +80,15 @@ type variant struct {
 	hooks string
 	// when is the parameter without which a forced alternative isn't loaded.
 	when string
+	// kernelTypes says that it needs a kernel that shows its own types.
+	kernelTypes bool
 }
 
 func variants(spec *gadget.Spec) []variant {
-	all := []variant{{name: "default"}}
+	kernelTypes := len(spec.NeedsKernelBTF()) > 0
+	all := []variant{{name: "default", kernelTypes: kernelTypes}}
 	if spec.Source.Kind == gadget.Events {
-		all = append(all, variant{name: "perf_buffer", perf: true})
+		all = append(all, variant{name: "perf_buffer", perf: true, kernelTypes: kernelTypes})
 	}
 	for _, group := range spec.Groups {
 		if len(group.Alternatives) == 1 {
@@ -90,11 +97,19 @@ func variants(spec *gadget.Spec) []variant {
 		for _, a := range group.Alternatives {
 			all = append(all, variant{
 				name: group.Name + "=" + a.Name, alternatives: map[string]string{group.Name: a.Name},
-				hooks: hooks(a), when: a.Programs[0].When,
+				hooks: hooks(a), when: a.Programs[0].When, kernelTypes: kernelTypes || needsKernelTypes(a),
 			})
 		}
 	}
 	return all
+}
+
+// needsKernelTypes tells whether any program of an alternative is of a kind that
+// a kernel without types of its own refuses.
+func needsKernelTypes(a gadget.Alternative) bool {
+	return slices.ContainsFunc(a.Programs, func(p gadget.Program) bool {
+		return slices.Contains([]string{"tp_btf", "fentry", "fexit", "iter", "lsm"}, p.Hook())
+	})
 }
 
 func hooks(a gadget.Alternative) string {
@@ -132,6 +147,18 @@ func runScenarios(t *testing.T, conn *client.Conn, spec *gadget.Spec, scenarios 
 		})
 	}
 	return tr.run.Header.GetChoices()
+}
+
+// requireRefused says that the error tells what the kernel lacks.
+func requireRefused(t *testing.T, conn *client.Conn, spec *gadget.Spec, v variant) {
+	t.Helper()
+	start := &wire.Start{Gadget: spec.Name, PerfBuffer: v.perf, Alternatives: v.alternatives}
+	if v.when != "" {
+		start.Params = map[string]string{v.when: "true"}
+	}
+	_, err := startTrace(t, conn, start)
+	require.ErrorContains(t, err, "can't run on this kernel")
+	require.ErrorContains(t, err, "needs a kernel that carries its own BTF (CONFIG_DEBUG_INFO_BTF)")
 }
 
 // traceScripts runs the gadget while it runs the scripts.

@@ -66,6 +66,11 @@ func runTool(args []string) error {
 		return hold(args[0])
 	case "cli":
 		os.Exit(cli.Main(args))
+	case "hidden":
+		if err := hide(); err != nil {
+			return fmt.Errorf("hiding the kernel's types: %w", err)
+		}
+		os.Exit(cli.Main(args))
 	}
 	return fmt.Errorf("unknown command %q", command)
 }

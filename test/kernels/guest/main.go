@@ -52,7 +52,7 @@ func runTask() (int, error) {
 
 	cmd := exec.Command(task.Binary, t.Args...)
 	cmd.Dir = task.Dir
-	cmd.Env = append([]string{"PATH=/bin", "HOME=/root", "USER=root", "TMPDIR=/tmp", "TERM=dumb"}, t.Env...)
+	cmd.Env = append(environment(), t.Env...)
 	// The console itself, not a pipe: nothing is buffered when the kernel dies.
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -72,6 +72,19 @@ func runTask() (int, error) {
 		case pid == cmd.Process.Pid:
 			return status.ExitStatus(), nil
 		}
+	}
+}
+
+// environment is what every task gets: the usual, and which guest it is in.
+func environment() []string {
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		fmt.Println("init:", err) // the task will miss the values
+	}
+	return []string{
+		"PATH=/bin", "HOME=/root", "USER=root", "TMPDIR=/tmp", "TERM=dumb",
+		task.KernelEnv + task.Param(string(cmdline), task.KernelParam),
+		task.BTFEnv + task.Param(string(cmdline), task.BTFParam),
 	}
 }
 

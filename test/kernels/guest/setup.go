@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -67,7 +65,7 @@ func hideBTF() error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(strings.Fields(string(cmdline)), task.HideBTF) {
+	if task.Param(string(cmdline), task.BTFParam) != task.BTFHidden {
 		return nil
 	}
 	return unix.Mount("none", "/sys/kernel/btf", "tmpfs", 0, "")

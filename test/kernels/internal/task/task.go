@@ -11,14 +11,28 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // Paths in the guest.
 const (
-	File    = "/etc/nodegadget-task.json" // the Task
-	Dir     = "/test"                     // where Binary is run
-	Binary  = "/test/run"
-	HideBTF = "nodegadget.hidebtf" // on the kernel command line: keep /sys/kernel/btf from user space
+	File   = "/etc/nodegadget-task.json" // the Task
+	Dir    = "/test"                     // where Binary is run
+	Binary = "/test/run"
+)
+
+// What differs between guests with the same files is on the kernel command line.
+// A value follows, without spaces.
+const (
+	KernelParam = "nodegadget.kernel=" // name in the matrix
+	BTFParam    = "nodegadget.btf="    // present, none, or BTFHidden
+	BTFHidden   = "hidden"             // keep /sys/kernel/btf from user space
+)
+
+// The same in the environment of the task.
+const (
+	KernelEnv = "GUEST_KERNEL="
+	BTFEnv    = "GUEST_BTF="
 )
 
 // InitFailed is the exit code of a task that could not be started.
@@ -40,6 +54,17 @@ func Unmarshal(data []byte) (Task, error) {
 		return Task{}, fmt.Errorf("parsing task: %w", err)
 	}
 	return t, nil
+}
+
+// Param returns the value of a parameter of a kernel command line, empty if it is
+// not there. The name ends with the equals sign.
+func Param(cmdline, name string) string {
+	for word := range strings.FieldsSeq(cmdline) {
+		if value, ok := strings.CutPrefix(word, name); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // Exit is how a task ended.

@@ -35,3 +35,17 @@ func TestParseExit(t *testing.T) {
 		}
 	}
 }
+
+func TestParam(t *testing.T) {
+	const cmdline = "console=ttyS0 quiet nodegadget.kernel=6.12-hidden nodegadget.btf=hidden\n"
+	for name, want := range map[string]string{
+		KernelParam:           "6.12-hidden",
+		BTFParam:              BTFHidden,
+		"nodegadget.missing=": "",
+		"btf=":                "",
+	} {
+		if got := Param(cmdline, name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
