@@ -105,15 +105,25 @@ lint: deps-lint deps-generate ## Run every linter, and check that generated file
 test-race: build/testsummary ## Run the unit tests under the race detector
 	CGO_ENABLED=1 $(SUMMARY) test -race $$(go list ./... | grep -v '/test/')
 
+# What is tested where the kernel shows no types.
+TYPES_TESTS := Scenarios|EveryExec|Types|Bundle
+
 .PHONY: test-kernels
-test-kernels: deps-kernels objects build/testsummary ## Run the live tests on other kernels, under qemu
+test-kernels: deps-kernels corpus build build/testsummary ## Run the live tests on other kernels, under qemu
 	CGO_ENABLED=0 GOARCH=amd64 go test -c -o build/live.amd64 ./test/live
 	CGO_ENABLED=0 GOARCH=arm64 go test -c -o build/live.arm64 ./test/live
+	go run ./test/kernels corpus --built
+	hack/guest-types.sh build/guest
 	rm -rf build/kernels
 	status=0; \
-	go run ./test/kernels run $(KERNEL_ARGS) --timeout 12m --log-dir build/kernels \
-		--bin amd64=build/live.amd64 --bin arm64=build/live.arm64 -- -test.v -test.short || status=1; \
-	$(SUMMARY) read build/kernels/*.log || status=1; \
+	run() { go run ./test/kernels run "$$@" || status=1; }; \
+	run $(KERNEL_ARGS) --timeout 12m --log-dir build/kernels \
+		--bin amd64=build/live.amd64 --bin arm64=build/live.arm64 -- -test.v -test.short; \
+	$(if $(KERNEL_ARGS),:,run) --btf hidden,none --timeout 12m --log-dir build/kernels/untyped \
+		--bin amd64=build/live.amd64 --bin arm64=build/live.arm64 --add build/guest:/btf \
+		--env LIVE_BTF_BUNDLE=/btf/btf.bundle --env LIVE_BTF_FOREIGN=/btf/foreign \
+		-- -test.v -test.short -test.run '$(TYPES_TESTS)'; \
+	$(SUMMARY) read build/kernels/*.log build/kernels/untyped/*.log || status=1; \
 	exit $$status
 
 .PHONY: corpus
