@@ -170,7 +170,7 @@ func FuzzNew(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, length uint32) {
 		open(t, seal(body, length))
 		// Where the index is no zstd frame, most of the reader isn't reached.
-		if x, err := parseIndex(body, headerSize, headerSize+int(length%1<<20)); err == nil {
+		if x, err := parseIndex(body, headerSize, headerSize+int(length%(1<<20))); err == nil {
 			require.Less(t, len(x.kernels), len(body)+1)
 		}
 	})
