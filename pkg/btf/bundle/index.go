@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"nodegadget.dev/pkg/btf/layout"
 )
@@ -70,6 +71,7 @@ func (x *index) encode() []byte {
 		next = e.recent(c.types, next)
 	}
 	e.number(len(x.kernels))
+	e.last = ""
 	for _, k := range x.kernels {
 		e.text(k.String())
 	}
@@ -168,22 +170,45 @@ func (x *index) place(d *decoder) error {
 	return nil
 }
 
+// name reads the kernels' names, all into one string: there may be thousands, of
+// which one is wanted.
 func (x *index) name(d *decoder) error {
-	for i := range x.kernels {
-		text := d.text()
+	var buffer []byte
+	ends := make([]int, len(x.kernels))
+	begin := 0
+	for i := range ends {
+		shared := d.number(len(buffer) - begin)
+		rest := d.bytes(d.number(len(d.in)))
 		if d.err != nil {
 			return d.err
 		}
-		k, err := layout.Parse(text)
+		last := begin
+		begin = len(buffer)
+		buffer = append(append(buffer, buffer[last:last+shared]...), rest...)
+		ends[i] = len(buffer)
+	}
+	names := string(buffer)
+	begin = 0
+	for i, end := range ends {
+		k, err := parseName(names[begin:end])
 		if err != nil {
 			return fmt.Errorf("kernel %d: %w", i, err)
 		}
-		if k.String() != text || i > 0 && x.kernels[i-1].Compare(k) >= 0 {
-			return fmt.Errorf("kernel %d, %.100q, is out of order", i, text)
+		if i > 0 && x.kernels[i-1].Compare(k) >= 0 {
+			return fmt.Errorf("kernel %d, %s, is out of order", i, k)
 		}
 		x.kernels[i].Kernel = k
+		begin = end
 	}
 	return nil
+}
+
+// parseName is layout.Parse for what String wrote, without taking memory.
+func parseName(name string) (k layout.Kernel, err error) {
+	k.Distro, name, _ = strings.Cut(name, "/")
+	k.Release, name, _ = strings.Cut(name, "/")
+	k.Arch, k.Uname, _ = strings.Cut(name, "/")
+	return k, k.Validate()
 }
 
 // length of a content, in bytes.

@@ -52,7 +52,7 @@ func (k Kernel) Compare(other Kernel) int {
 // Validate reports the first part that can't be a file's name. Whoever passes is
 // safe to join to a directory.
 func (k Kernel) Validate() error {
-	for _, part := range []struct{ what, value string }{
+	for _, part := range [...]struct{ what, value string }{
 		{"distribution", k.Distro}, {"release", k.Release}, {"architecture", k.Arch}, {"kernel", k.Uname},
 	} {
 		if !validPart(part.value) {
@@ -70,13 +70,20 @@ func validPart(part string) bool {
 	if part == "" || len(part) > maxPart || part[0] == '.' {
 		return false
 	}
-	for _, c := range []byte(part) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && !strings.ContainsRune("._+~:-", rune(c)) {
+	for i := range len(part) {
+		if !validByte(part[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+func validByte(c byte) bool {
+	switch c {
+	case '.', '_', '+', '~', ':', '-':
+		return true
+	}
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
 // Parse reads a slash-separated path whose last four parts name a kernel, with
