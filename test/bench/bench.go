@@ -140,7 +140,7 @@ func (res *results) write(stdout io.Writer) error {
 		_, err := io.WriteString(stdout, text)
 		return err
 	}
-	return replaceReport(res.Opts.Out, text)
+	return replaceReport(res.Opts.Out, mainReport, text)
 }
 
 // rawRow is a row for other programs.

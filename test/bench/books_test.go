@@ -55,10 +55,10 @@ func TestCells(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	slow := target{Limit: 15, Unit: " %", Format: decimals(1)}
+	slow := target[*results]{Limit: 15, Unit: " %", Format: decimals(1)}
 	require.Equal(t, "not measured", slow.judge(spread{}))
 	require.Equal(t, "met", slow.judge(spread{Median: 15, Max: 20, N: 3}))
 	require.Equal(t, "missed by 3.5 %", slow.judge(spread{Median: 18.5, Max: 20, N: 3}))
-	loss := target{Format: whole, Worst: true}
+	loss := target[*results]{Format: whole, Worst: true}
 	require.Equal(t, "missed by 7", loss.judge(spread{Median: 0, Max: 7, N: 3}))
 }

@@ -7,6 +7,7 @@
 //	go run ./test/bench --smoke          does everything work, do the books balance?
 //	go run ./test/bench --list           what would be measured
 //	go run ./test/bench flood open …     one generator by itself
+//	go run ./test/bench btf              tailoring kernels' types, and the bundle
 //
 // A generator makes a known number of calls and says at the end how many. A tool
 // is started, the generator begins when the tool is attached, and the tool is
@@ -15,7 +16,8 @@
 //
 // The way of a measurement through the files: options.go, plan.go (tool.go,
 // peer.go), run.go (rig.go, process.go, flood.go), sample.go (tally.go, loss.go,
-// books.go), startup.go (pty.go), then report.go (table.go, target.go).
+// books.go), startup.go (pty.go), then report.go (table.go, target.go). What btf
+// does begins in btf.go.
 package main
 
 import (
@@ -47,12 +49,23 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "flood" {
-		opts, err := parseFloodFlags(args[1:], stdout)
-		if err != nil {
-			return err
+	if len(args) > 0 {
+		switch args[0] {
+		case "flood":
+			opts, err := parseFloodFlags(args[1:], stdout)
+			if err != nil {
+				return err
+			}
+			return flood(opts, stdout)
+		case "btf":
+			opts, err := parseBTFFlags(args[1:], stdout)
+			if err != nil {
+				return err
+			}
+			return benchBTF(ctx, opts, stdout, stderr)
+		case unpackTask:
+			return unpackCorpus(ctx, args[1:])
 		}
-		return flood(opts, stdout)
 	}
 	opts, err := parseFlags(args, stdout)
 	if err != nil {

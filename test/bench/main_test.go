@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -12,17 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the test binary be the generators, as the program itself is.
+// TestMain lets the test binary be what the program starts itself as.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "flood" {
-		opts, err := parseFloodFlags(os.Args[2:], os.Stderr)
-		if err == nil {
-			err = flood(opts, os.Stdout)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	if len(os.Args) > 1 && (os.Args[1] == "flood" || os.Args[1] == unpackTask) {
+		main()
 		return
 	}
 	hearInterrupts()
@@ -42,7 +34,7 @@ func TestErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"bogus"}, `there is no command "bogus", only flood`},
+		{[]string{"bogus"}, `there is no command "bogus", only flood and btf`},
 		{[]string{"--reps", "0"}, "--reps and --duration must be positive"},
 		{[]string{"--only", "("}, "error parsing regexp"},
 		{[]string{"flood"}, "flood what? open or exec"},

@@ -61,7 +61,7 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	o.complete(set)
 	switch {
 	case fs.NArg() > 0:
-		return o, fmt.Errorf("there is no command %q, only flood", fs.Arg(0))
+		return o, fmt.Errorf("there is no command %q, only flood and btf", fs.Arg(0))
 	case o.Reps < 1 || o.Duration <= 0:
 		return o, errors.New("--reps and --duration must be positive")
 	}

@@ -35,7 +35,7 @@ func (res *results) report() string {
 		}
 	}
 	b.WriteString(res.where())
-	part("Targets", res.targetTable())
+	part("Targets", targetTable(targets, res))
 	part("How to read the tables", fmt.Sprintf(reading, res.Opts.Reps, res.Opts.Duration, res.Machine.Files))
 	part("Opening files", res.loadTables(sectionLoad, "open"))
 	part("Executing programs", res.loadTables(sectionLoad, "exec"))
@@ -50,12 +50,15 @@ func (res *results) report() string {
 
 // where is the machine and the versions.
 func (res *results) where() string {
-	m := res.Machine
+	return where(res.Machine, res.command(), res.Tools)
+}
+
+func where(m machine, command string, tools []version) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Measured on %s by `%s`: %s, %d processors, %s, Linux %s, %.1f GB of memory, load average %s at the start.\n",
-		m.Date.Format("2006-01-02"), res.command(), m.CPU, m.Cores, m.Arch, m.Kernel, float64(m.Memory)/1e9, m.Load)
+		m.Date.Format("2006-01-02"), command, m.CPU, m.Cores, m.Arch, m.Kernel, float64(m.Memory)/1e9, m.Load)
 	var list []string
-	for _, v := range res.Tools {
+	for _, v := range tools {
 		list = append(list, strings.TrimSpace(v.Program+" "+strings.TrimPrefix(v.Version, v.Program+" version ")))
 	}
 	fmt.Fprintf(&b, "Versions: %s.\n", strings.Join(list, ", "))
@@ -71,7 +74,7 @@ func (res *results) command() string {
 	return strings.Join(append(args, "--reps", fmt.Sprint(res.Opts.Reps), "--duration", res.Opts.Duration.String()), " ")
 }
 
-func (res *results) targetTable() string {
+func targetTable[R any](targets []target[R], res R) string {
 	t := table{header: []string{"what", "target", "result", "verdict"}, texts: 4}
 	for _, target := range targets {
 		limit := "≤ "

@@ -5,21 +5,21 @@ package main
 import "fmt"
 
 // target is what the project wants to reach, on two processors with the
-// generator on the same machine.
-type target struct {
+// generator on the same machine. R are the results of a measurement.
+type target[R any] struct {
 	What string
 	// Limit is the most that the value may be.
 	Limit  float64
 	Unit   string
 	Format func(float64) string
 	// Value is what was reached; nothing if it was not measured.
-	Value func(*results) spread
+	Value func(R) spread
 	// Worst compares the worst run, not the median.
 	Worst bool
 }
 
 // targets are in the order of the report.
-var targets = []target{
+var targets = []target[*results]{
 	{
 		What: "events of a flat-out open loop that `trace open -o json` lost or missed", Format: whole, Worst: true,
 		Value: func(res *results) spread { return res.find(sectionLoad, "open", 0, nameJSON).spread(missing) },
@@ -68,7 +68,7 @@ func missing(s sample) (float64, bool) {
 }
 
 // judge says whether the target is met, and if not, by how much it is missed.
-func (t target) judge(s spread) string {
+func (t target[R]) judge(s spread) string {
 	if s.N == 0 {
 		return "not measured"
 	}
