@@ -26,6 +26,7 @@ TALLY ?=
 KERNEL_ARGS ?=
 CORPUS_ARGS ?=
 BENCH_ARGS ?=
+BENCH_BTF_ARGS ?=
 BENCHTIME ?= 1s
 
 SUMMARY := build/testsummary $(if $(TALLY),-tally $(TALLY))
@@ -43,7 +44,7 @@ run: build ## Build, then trace exec on this machine
 	@hack/foreground.sh $(SUDO) bin/kubectl-gadget trace exec --local
 
 .PHONY: test
-test: objects build/testsummary ## Vet, and run all tests; as root also those on this kernel
+test: objects deps-test build/testsummary ## Vet, and run all tests; as root also those on this kernel
 	go vet ./...
 	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -v '/test/live$$')
 	$(SUMMARY) test -timeout 30m -count 1 ./test/live
@@ -127,7 +128,7 @@ test-kernels: deps-kernels corpus build build/testsummary ## Run the live tests 
 	exit $$status
 
 .PHONY: corpus
-corpus: deps-corpus ## Collect the types of 50 and more kernels, as BTFHub's archive has them
+corpus: deps-kernels ## Collect the types of 50 and more kernels, as BTFHub's archive has them
 	go run ./test/kernels corpus $(CORPUS_ARGS)
 
 .PHONY: fuzz
@@ -137,6 +138,7 @@ fuzz: build/testsummary ## Fuzz every target for FUZZTIME (20s)
 .PHONY: bench
 bench: deps-build deps-bench build ## Measure against other tools, and each stage by itself
 	$(SUDO) go run ./test/bench $(BENCH_ARGS)
+	$(SUDO) go run ./test/bench btf --corpus $(NODEGADGET_CACHE)/corpus $(BENCH_BTF_ARGS)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./pkg/...
 
 .PHONY: ci
@@ -146,6 +148,6 @@ ci: ## Run the whole gate, as CI does
 build/testsummary: $(wildcard hack/testsummary/*.go)
 	@go build -o $@ ./hack/testsummary
 
-.PHONY: deps-build deps-generate deps-lint deps-kernels deps-corpus deps-bench
-deps-build deps-generate deps-lint deps-kernels deps-corpus deps-bench: deps-%:
+.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-bench
+deps-build deps-generate deps-lint deps-kernels deps-test deps-bench: deps-%:
 	@hack/deps.sh $*

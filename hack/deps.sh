@@ -3,8 +3,8 @@
 #
 # Usage: hack/deps.sh GROUP...
 #
-# Installs what the named groups (build, generate, lint, kernels, corpus, bench)
-# need and this machine lacks, at the versions of hack/versions.env, and says
+# Installs what the named groups (build, generate, lint, kernels, test,
+# bench) need and this machine lacks, at the versions of hack/versions.env, and says
 # what it installs. Silent when everything is there. Debian packages need root; Go
 # tools go to the cache ($NODEGADGET_CACHE, default ~/.cache/nodegadget).
 set -euo pipefail
@@ -38,9 +38,9 @@ for group in "$@"; do
 		# For the kernel that is built.
 		debs+=("$DEB_FLEX" "$DEB_BISON" "$DEB_BC" "$DEB_LIBELF" "$DEB_DWARVES")
 		;;
-	corpus) debs+=("$DEB_ZSTD" "$DEB_XZ" "$DEB_LZ4") ;;
-	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE") ;;
-	*) die "unknown group $group: want build, generate, lint, kernels, corpus or bench" ;;
+	test) debs+=("$DEB_BPFTOOL" "$DEB_DWARVES" "$DEB_BUILDAH" "$DEB_XZ") ;;
+	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE" "$DEB_BPFTOOL" "$DEB_XZ") ;;
+	*) die "unknown group $group: want build, generate, lint, kernels, test or bench" ;;
 	esac
 done
 
