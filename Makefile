@@ -46,7 +46,7 @@ run: build ## Build, then trace exec on this machine
 .PHONY: test
 test: objects deps-test build/testsummary ## Vet, and run all tests; as root also those on this kernel
 	go vet ./...
-	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -v '/test/live$$')
+	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image)$$')
 	$(SUMMARY) test -timeout 30m -count 1 ./test/live
 
 ##@ Build
@@ -85,7 +85,8 @@ generate: deps-generate ## Regenerate all that is generated: gRPC code, objects,
 .PHONY: image
 image: ## Build the agent's container image with buildah, podman or docker
 	hack/image.sh nodegadget:$(VERSION) --build-arg VERSION=$(VERSION) \
-		--build-arg GOLANG=$(IMAGE_GOLANG) --build-arg BASE=$(IMAGE_BASE)
+		--build-arg GOLANG=$(IMAGE_GOLANG) --build-arg BASE=$(IMAGE_BASE) \
+		$(if $(BTFHUB),--build-context btfhub=$(BTFHUB)) $(if $(PLATFORM),--platform $(PLATFORM)) $(IMAGE_ARGS)
 
 .PHONY: clean
 clean: ## Remove what the build made, except files that are in git
@@ -101,6 +102,10 @@ fmt: deps-lint ## Format Go and C
 .PHONY: lint
 lint: deps-lint deps-generate ## Run every linter, and check that generated files are current
 	hack/lint.sh
+
+.PHONY: test-image
+test-image: deps-image build/testsummary ## Build the images for real, and run what is in them
+	$(SUMMARY) test -timeout 30m -count 1 ./test/image
 
 .PHONY: test-race
 test-race: build/testsummary ## Run the unit tests under the race detector
@@ -148,6 +153,6 @@ ci: ## Run the whole gate, as CI does
 build/testsummary: $(wildcard hack/testsummary/*.go)
 	@go build -o $@ ./hack/testsummary
 
-.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-bench
-deps-build deps-generate deps-lint deps-kernels deps-test deps-bench: deps-%:
+.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench
+deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench: deps-%:
 	@hack/deps.sh $*

@@ -4,7 +4,7 @@
 # Usage: hack/deps.sh GROUP...
 #
 # Installs what the named groups (build, generate, lint, kernels, test,
-# bench) need and this machine lacks, at the versions of hack/versions.env, and says
+# image, bench) need and this machine lacks, at the versions of hack/versions.env, and says
 # what it installs. Silent when everything is there. Debian packages need root; Go
 # tools go to the cache ($NODEGADGET_CACHE, default ~/.cache/nodegadget).
 set -euo pipefail
@@ -38,9 +38,10 @@ for group in "$@"; do
 		# For the kernel that is built.
 		debs+=("$DEB_FLEX" "$DEB_BISON" "$DEB_BC" "$DEB_LIBELF" "$DEB_DWARVES")
 		;;
-	test) debs+=("$DEB_BPFTOOL" "$DEB_DWARVES" "$DEB_BUILDAH" "$DEB_XZ") ;;
+	test) debs+=("$DEB_BPFTOOL" "$DEB_DWARVES" "$DEB_XZ") ;;
+	image) debs+=("$DEB_BUILDAH" "$DEB_MMDEBSTRAP") ;;
 	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE" "$DEB_BPFTOOL" "$DEB_XZ") ;;
-	*) die "unknown group $group: want build, generate, lint, kernels, test or bench" ;;
+	*) die "unknown group $group: want build, generate, lint, kernels, test, image or bench" ;;
 	esac
 done
 

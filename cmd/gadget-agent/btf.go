@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -82,4 +83,15 @@ func newBTFInstall() *cobra.Command {
 	cmd.Flags().StringVar(&to.Root, "root", "/", "file system to write to")
 	cmd.Flags().BoolVar(&to.Force, "force", false, "replace a file that is there, and install even if the kernel carries BTF")
 	return cmd
+}
+
+// installBTF is btf install at the start of the agent, which serves also where
+// nothing can be installed.
+func installBTF(ctx context.Context, setup agent.Setup, root string) {
+	done, err := agent.InstallBTF(ctx, setup, agent.Installation{Root: root})
+	if err != nil {
+		setup.Log.Warn("other tools find no BTF", "error", err)
+		return
+	}
+	setup.Log.Info(done)
 }

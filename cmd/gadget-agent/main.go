@@ -41,7 +41,7 @@ func newRoot() *cobra.Command {
 
 func newServe() *cobra.Command {
 	setup := agent.Setup{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	var listen, group string
+	var listen, group, install string
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve clients until terminated", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,6 +52,9 @@ func newServe() *cobra.Command {
 			defer a.Close()
 			if err := a.Announce(cmd.Context()); err != nil {
 				return err
+			}
+			if install != "" {
+				installBTF(cmd.Context(), setup, install)
 			}
 			listener, err := agent.Listen(listen, group)
 			if err != nil {
@@ -64,6 +67,7 @@ func newServe() *cobra.Command {
 	flags.StringVar(&listen, "listen", "unix:///run/nodegadget/agent.sock", "address to serve at")
 	flags.StringVar(&group, "socket-group", "", "group whose members may connect too")
 	addBTFFlags(flags, &setup)
+	flags.StringVar(&install, "btf-install", "", "write this kernel's BTF below this root for other tools, as btf install does")
 	flags.StringVar(&setup.Gadgets, "gadgets", "", "directory of gadgets to serve instead of the built-in ones")
 	flags.StringVar(&setup.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node (default: $NODE_NAME, else the host name)")
 	flags.IntVar(&setup.QueueSize, "queue-size", agent.DefaultQueueSize, "most bytes that wait for one client")

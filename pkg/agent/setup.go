@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"nodegadget.dev/gadgets"
+	"nodegadget.dev/pkg/btf/embedded"
 	"nodegadget.dev/pkg/btf/kernel"
 	"nodegadget.dev/pkg/gadget"
 )
@@ -25,7 +26,8 @@ type Setup struct {
 	BTF string
 	// BTFBundle is the bundle to look into, empty for the image's or BTFEmbedded.
 	BTFBundle string
-	// BTFEmbedded is the content of a bundle that the program carries, nil if none.
+	// BTFEmbedded is the content of a bundle, nil for the one that the program
+	// carries if it was built with the tag embedbtf.
 	BTFEmbedded []byte
 	// BTFService is the URL of a BTF service, empty for none; BTFServiceCA a file with
 	// the certificates it may be signed by, empty for the system's; BTFServiceTimeout
@@ -81,8 +83,12 @@ func (s Setup) catalog() (*gadget.Catalog, error) {
 }
 
 func (s Setup) chooser() (*kernel.Chooser, error) {
+	carried := s.BTFEmbedded
+	if carried == nil {
+		carried = embedded.Bundle()
+	}
 	return kernel.Open(kernel.Options{
-		Path: s.BTF, Root: s.HostRoot, Bundle: s.BTFBundle, Embedded: s.BTFEmbedded,
+		Path: s.BTF, Root: s.HostRoot, Bundle: s.BTFBundle, Embedded: carried,
 		Service: s.BTFService, ServiceCA: s.BTFServiceCA, ServiceTimeout: s.BTFServiceTimeout,
 	})
 }

@@ -41,6 +41,8 @@ type image struct {
 	raw []byte
 	// buildID is empty for raw BTF, and for ELF files that have none.
 	buildID []byte
+	// installed says that EncodeELF made it.
+	installed bool
 }
 
 // readPath reads a file that the operator named.
@@ -79,7 +81,7 @@ func readImage(file *os.File) (image, error) {
 	if err != nil {
 		return image{}, fmt.Errorf("reading .BTF section: %w", err)
 	}
-	return image{raw: raw, buildID: fileBuildID(parsed)}, nil
+	return image{raw: raw, buildID: fileBuildID(parsed), installed: parsed.Section(installedSection) != nil}, nil
 }
 
 func readRaw(file *os.File) (image, error) {

@@ -8,9 +8,14 @@ import (
 	"encoding/binary"
 )
 
+// installedSection is the name of a section by which a Chooser knows files of
+// EncodeELF again: they may hold only what some gadgets need.
+const installedSection = ".nodegadget.strtab"
+
 // EncodeELF wraps raw BTF into an ELF file that tools take for a vmlinux: nothing
 // but a .BTF section and a symbol table without symbols, which some insist on.
-// Arch is x86_64 or arm64.
+// Arch is x86_64 or arm64. A Chooser leaves such a file to the other tools, unless
+// the operator names it.
 func EncodeELF(raw []byte, arch string) []byte {
 	machine := elf.EM_X86_64
 	if arch == "arm64" {
@@ -18,7 +23,7 @@ func EncodeELF(raw []byte, arch string) []byte {
 	}
 	const (
 		headerSize = 64
-		names      = "\x00.BTF\x00.symtab\x00.strtab\x00"
+		names      = "\x00.BTF\x00.symtab\x00" + installedSection + "\x00"
 		nameBTF    = 1
 		nameSymtab = nameBTF + len(".BTF") + 1
 		nameStrtab = nameSymtab + len(".symtab") + 1

@@ -37,3 +37,15 @@ func TestOtherToolsReadTheFile(t *testing.T) {
 		require.Contains(t, string(out), "STRUCT 'task_struct' size=4096")
 	}
 }
+
+// TestInstalledFilesAreForOtherTools: the next gadget may need types that they
+// haven't, and there may be a service that has.
+func TestInstalledFilesAreForOtherTools(t *testing.T) {
+	n := newNode(t)
+	path := put(t, n.root, "boot/vmlinux-"+release, EncodeELF(rawBTF(t, right), "x86_64"))
+	_, err := n.open(Options{}).Types(t.Context())
+	require.ErrorContains(t, err, path+": installed for other tools by gadget-agent btf install")
+	got, err := n.open(Options{Path: path}).Types(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, Explicit, got.Source.Kind)
+}

@@ -49,6 +49,9 @@ func (c *Chooser) fileCandidate(file *os.File, path string, kind SourceKind) (ca
 	if err != nil {
 		return candidate{}, err
 	}
+	if content.installed && kind == OnDisk {
+		return candidate{}, errors.New("installed for other tools by gadget-agent btf install")
+	}
 	same, err := compareBuildIDs(content.buildID, runningBuildID(c.places.notes))
 	if err != nil {
 		return candidate{}, &RefusedError{Place: path, Release: c.id.Release, Proven: true, Reason: err.Error()}
