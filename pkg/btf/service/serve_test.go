@@ -122,7 +122,7 @@ func TestServeBoundsLargeRequests(t *testing.T) {
 	for request, want := range map[string]string{
 		"POST /v1/tailor" + query(focal) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n": "413 Request Entity Too Large",
 		"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n":                              "431 Request Header Fields Too Large",
-		"GET /\x1b HTTP/1.1\r\nHost: x\r\n\r\n":                                                                           "400 Bad Request",
+		"GET /\x1b HTTP/1.1\r\nHost: x\r\n\r\n": "400 Bad Request",
 	} {
 		require.Contains(t, raw(t, address, request), want)
 	}
