@@ -5,10 +5,11 @@ package build
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/google/renameio/v2"
 
 	"nodegadget.dev/pkg/btf/tailor"
 )
@@ -52,22 +53,8 @@ func (c cache) put(source [sha256.Size]byte, content []byte) error {
 		return fmt.Errorf("keeping tailored BTF: %w", err)
 	}
 	sum := sha256.Sum256(content)
-	if err := writeFile(path, append(sum[:], content...)); err != nil {
+	if err := renameio.WriteFile(path, append(sum[:], content...), 0o644); err != nil {
 		return fmt.Errorf("keeping tailored BTF: %w", err)
 	}
 	return nil
-}
-
-// writeFile makes the file appear whole or not at all.
-func writeFile(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // in vain once it was renamed
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }
