@@ -109,7 +109,7 @@ test-image: deps-image build/testsummary ## Build the images for real, and run w
 
 .PHONY: test-race
 test-race: build/testsummary ## Run the unit tests under the race detector
-	CGO_ENABLED=1 $(SUMMARY) test -race $$(go list ./... | grep -v '/test/')
+	CGO_ENABLED=1 $(SUMMARY) test -race -short $$(go list ./... | grep -v '/test/')
 
 # What is tested where the kernel shows no types.
 TYPES_TESTS := Scenarios|EveryExec|Types|Bundle
