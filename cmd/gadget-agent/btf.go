@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -87,11 +88,11 @@ func newBTFInstall() *cobra.Command {
 
 // installBTF is btf install at the start of the agent, which serves also where
 // nothing can be installed.
-func installBTF(ctx context.Context, setup agent.Setup, root string) {
-	done, err := agent.InstallBTF(ctx, setup, agent.Installation{Root: root})
+func installBTF(ctx context.Context, log *slog.Logger, a *agent.Agent, root string) {
+	done, err := a.InstallBTF(ctx, agent.Installation{Root: root})
 	if err != nil {
-		setup.Log.Warn("other tools find no BTF", "error", err)
+		log.Warn("other tools find no BTF", "error", err)
 		return
 	}
-	setup.Log.Info(done)
+	log.Info(done)
 }

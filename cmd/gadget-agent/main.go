@@ -54,7 +54,7 @@ func newServe() *cobra.Command {
 				return err
 			}
 			if install != "" {
-				installBTF(cmd.Context(), setup, install)
+				installBTF(cmd.Context(), setup.Log, a, install)
 			}
 			listener, err := agent.Listen(listen, group)
 			if err != nil {

@@ -5,7 +5,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	"path"
 
 	"nodegadget.dev/pkg/btf/kernel"
+	"nodegadget.dev/pkg/btf/rootfile"
 	"nodegadget.dev/pkg/btf/tailor"
 	"nodegadget.dev/pkg/gadget"
 )
@@ -39,6 +39,15 @@ func InstallBTF(ctx context.Context, setup Setup, to Installation) (string, erro
 		return "", err
 	}
 	defer chooser.Close()
+	return install(ctx, chooser, catalog, to)
+}
+
+// InstallBTF is the function of that name for the types that this agent uses.
+func (a *Agent) InstallBTF(ctx context.Context, to Installation) (string, error) {
+	return install(ctx, a.opts.Chooser, a.opts.Gadgets, to)
+}
+
+func install(ctx context.Context, chooser *kernel.Chooser, catalog *gadget.Catalog, to Installation) (string, error) {
 	id := chooser.Identity()
 	if chooser.InKernel() && !to.Force {
 		return fmt.Sprintf("nothing to install: kernel %s carries its own BTF, which every tool finds", id.Release), nil
@@ -109,29 +118,5 @@ func (i Installation) write(name string, content []byte) (bool, error) {
 		}
 		return false, fmt.Errorf("%s is there already and isn't what would be installed: see what it is, or use --force", path.Join(i.Root, name))
 	}
-	return true, replace(root, name, content)
-}
-
-func replace(root *os.Root, name string, content []byte) (err error) {
-	temporary := path.Join(path.Dir(name), ".vmlinux-"+rand.Text())
-	file, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = root.Remove(temporary)
-		}
-	}()
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return root.Rename(temporary, name)
+	return true, rootfile.Replace(root, name, content)
 }

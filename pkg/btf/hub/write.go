@@ -6,7 +6,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +15,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"nodegadget.dev/pkg/btf/layout"
+	"nodegadget.dev/pkg/btf/rootfile"
 )
 
 // WriteEntry writes a kernel's raw BTF to its place in the archive that the
@@ -61,11 +61,14 @@ func writeEntry(ctx context.Context, root *os.Root, k layout.Kernel, raw []byte,
 			return false, err
 		}
 	}
-	packed, err := pack(k.Uname+layout.RawSuffix, raw)
+	packed, err := Pack(k, raw)
 	if err != nil {
-		return false, fmt.Errorf("kernel %s: packing: %w", k, err)
+		return false, err
 	}
-	if err := replace(root, k.File(), packed); err != nil {
+	if err := root.MkdirAll(path.Dir(k.File()), 0o755); err != nil {
+		return false, fmt.Errorf("kernel %s: %w", k, err)
+	}
+	if err := rootfile.Replace(root, k.File(), packed); err != nil {
 		return false, fmt.Errorf("kernel %s: %w", k, err)
 	}
 	return true, nil
@@ -92,7 +95,16 @@ func holds(ctx context.Context, root *os.Root, k layout.Kernel, raw []byte) (boo
 		k, fs.ErrExist)
 }
 
-// pack makes a tar.xz with one file, without times and owners.
+// Pack returns a kernel's raw BTF as an archive stores it: a tar.xz with one file,
+// without times and owners.
+func Pack(k layout.Kernel, raw []byte) ([]byte, error) {
+	packed, err := pack(k.Uname+layout.RawSuffix, raw)
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: packing: %w", k, err)
+	}
+	return packed, nil
+}
+
 func pack(name string, raw []byte) ([]byte, error) {
 	var packed bytes.Buffer
 	compressor, err := xz.NewWriter(&packed)
@@ -114,30 +126,4 @@ func pack(name string, raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	return packed.Bytes(), nil
-}
-
-// replace puts a file into its place at once.
-func replace(root *os.Root, name string, content []byte) error {
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return err
-	}
-	temporary := path.Join(path.Dir(name), ".new-"+rand.Text())
-	file, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = root.Rename(temporary, name)
-	}
-	if err != nil {
-		_ = root.Remove(temporary) // what went wrong before matters more
-	}
-	return err
 }

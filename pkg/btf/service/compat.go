@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"nodegadget.dev/pkg/btf/hub"
 	"nodegadget.dev/pkg/btf/layout"
 )
 
@@ -57,7 +58,7 @@ func (s *Server) hubCustomize(w http.ResponseWriter, r *http.Request, query url.
 	if err != nil {
 		return err
 	}
-	packed, err := run(r.Context(), s.limits, func(context.Context) ([]byte, error) { return encode(k, small.btf) })
+	packed, err := run(r.Context(), s.limits, func(context.Context) ([]byte, error) { return hub.Pack(k, small.btf) })
 	if err != nil {
 		return err
 	}

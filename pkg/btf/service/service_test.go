@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nodegadget.dev/gadgets"
+	"nodegadget.dev/pkg/btf/hub"
 	"nodegadget.dev/pkg/btf/layout"
 	"nodegadget.dev/pkg/btf/tailor"
 )
@@ -68,7 +69,7 @@ func put(tb testing.TB, dir, name string, content []byte) {
 
 func pack(tb testing.TB, k layout.Kernel, raw []byte) []byte {
 	tb.Helper()
-	packed, err := encode(k, raw)
+	packed, err := hub.Pack(k, raw)
 	require.NoError(tb, err)
 	return packed
 }
