@@ -185,20 +185,23 @@ func (b *Bundle) Lookup(k layout.Kernel) ([]byte, error) {
 		return nil, fmt.Errorf("BTF of %s: %w", k, ErrNotFound)
 	}
 	c := b.index.contents[b.index.kernels[i].content]
-	types, err := b.part(c.types)
+	types, strings := b.index.parts[c.types], b.index.parts[c.strings]
+	first, err := b.chunk(types.chunk)
 	if err != nil {
 		return nil, fmt.Errorf("unpacking BTF of %s: %w", k, err)
 	}
-	strings, err := b.part(c.strings)
-	if err != nil {
-		return nil, fmt.Errorf("unpacking BTF of %s: %w", k, err)
+	second := first // in small bundles there is one
+	if strings.chunk != types.chunk {
+		if second, err = b.chunk(strings.chunk); err != nil {
+			return nil, fmt.Errorf("unpacking BTF of %s: %w", k, err)
+		}
 	}
-	return slices.Concat(types, strings), nil
+	return slices.Concat(first[types.offset:types.offset+types.length], second[strings.offset:strings.offset+strings.length]), nil
 }
 
-func (b *Bundle) part(number int) ([]byte, error) {
-	p := b.index.parts[number]
-	c := b.index.chunks[p.chunk]
+// chunk unpacks one.
+func (b *Bundle) chunk(number int) ([]byte, error) {
+	c := b.index.chunks[number]
 	raw, err := unpack(b.data[c.offset:c.offset+c.packed], maxChunk)
 	if err != nil {
 		return nil, err
@@ -206,7 +209,7 @@ func (b *Bundle) part(number int) ([]byte, error) {
 	if len(raw) != c.raw {
 		return nil, fmt.Errorf("%d bytes, want %d", len(raw), c.raw)
 	}
-	return raw[p.offset : p.offset+p.length], nil
+	return raw, nil
 }
 
 // Serves tells whether the bundle was made for an object that asks for this.
