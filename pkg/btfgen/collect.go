@@ -9,6 +9,7 @@ import (
 
 	"nodegadget.dev/pkg/btf/hub"
 	"nodegadget.dev/pkg/btf/layout"
+	"nodegadget.dev/pkg/print"
 )
 
 func newCollect(s streams) *cobra.Command {
@@ -63,9 +64,9 @@ func showCollected(s streams, report hub.CollectReport, strict bool) error {
 		}
 		switch {
 		case c.Reason != "":
-			fmt.Fprintf(s.err, "skipped: %s: %s\n", printable(name), printable(c.Reason))
+			fmt.Fprintf(s.err, "skipped: %s: %s\n", print.Escape(name), print.Escape(c.Reason))
 		case c.Written:
-			fmt.Fprintf(s.out, "%s: %d bytes from %s of %s\n", c.Kernel, c.Size, c.Source, printable(name))
+			fmt.Fprintf(s.out, "%s: %d bytes from %s of %s\n", c.Kernel, c.Size, c.Source, print.Escape(name))
 		default:
 			fmt.Fprintf(s.out, "%s: already there\n", c.Kernel)
 		}

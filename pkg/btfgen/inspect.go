@@ -12,6 +12,7 @@ import (
 
 	"nodegadget.dev/pkg/btf/bundle"
 	"nodegadget.dev/pkg/btf/layout"
+	"nodegadget.dev/pkg/print"
 )
 
 func newInspect(s streams) *cobra.Command {
@@ -99,7 +100,7 @@ func inspectAll(s streams, b *bundle.Bundle, output string) error {
 	}
 	fmt.Fprintln(table, "\nOBJECT\tDIGEST\t\t\t\t")
 	for _, o := range objectsOf(info) {
-		fmt.Fprintf(table, "%s\t%s\t\t\t\t\n", printable(o.Name), o.Digest)
+		fmt.Fprintf(table, "%s\t%s\t\t\t\t\n", print.Escape(o.Name), o.Digest)
 	}
 	return table.Flush()
 }

@@ -11,12 +11,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"nodegadget.dev/pkg/print"
 	"nodegadget.dev/pkg/version"
 )
 
@@ -63,7 +62,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(s.err, "btfgen: %s\n", printable(err.Error()))
+	fmt.Fprintf(s.err, "btfgen: %s\n", print.EscapeLines(err.Error()))
 	var usage *usageError
 	var skipped *skippedError
 	switch {
@@ -108,14 +107,4 @@ func required(cmd *cobra.Command, names ...string) error {
 		}
 	}
 	return nil
-}
-
-// printable escapes what names and files may have brought in.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) || r == '\n' {
-			return r
-		}
-		return '?'
-	}, text)
 }

@@ -58,22 +58,12 @@ func run(ctx, stop context.Context, args []string, streams Streams) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(streams.Err, "kubectl-gadget: %s\n", printable(err.Error()))
+	fmt.Fprintf(streams.Err, "kubectl-gadget: %s\n", print.EscapeLines(err.Error()))
 	var usage *client.UsageError
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
 	return exitFailed
-}
-
-// printable escapes a text of several lines, such as an agent's error with the
-// verifier's log.
-func printable(text string) string {
-	lines := strings.Split(strings.ReplaceAll(text, "\t", "    "), "\n")
-	for i := range lines {
-		lines[i] = print.Escape(lines[i])
-	}
-	return strings.Join(lines, "\n")
 }
 
 func usagef(format string, args ...any) error {

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"nodegadget.dev/pkg/print"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -177,7 +179,7 @@ func TestErrorsAreSafeToShow(t *testing.T) {
 		require.NotContains(t, r.err, "\x1b", args)
 		assertNoTrace(t, r)
 	}
-	require.Equal(t, "a\\x1b\n    b", printable("a\x1b\n\tb"))
+	require.Equal(t, "a\\x1b\n    b", print.EscapeLines("a\x1b\n\tb"))
 }
 
 func TestHelpIsOutputAndNoMistake(t *testing.T) {

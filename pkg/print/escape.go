@@ -5,6 +5,7 @@ package print
 import (
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -33,6 +34,16 @@ func Escape(text string) string {
 		return text
 	}
 	return string(appendEscaped(nil, b, shown))
+}
+
+// EscapeLines is Escape for a text of several lines, such as an agent's error with
+// the verifier's log. Tabs become spaces.
+func EscapeLines(text string) string {
+	lines := strings.Split(strings.ReplaceAll(text, "\t", "    "), "\n")
+	for i := range lines {
+		lines[i] = Escape(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 func appendEscaped(dst, text []byte, s style) []byte {
