@@ -115,10 +115,10 @@ test-race: build/testsummary ## Run the unit tests under the race detector
 TYPES_TESTS := -test.run 'Scenarios|EveryExec|Types|Bundle' -test.skip //perf_buffer
 
 .PHONY: test-kernels
+test-kernels: CORPUS_ARGS = --built
 test-kernels: deps-kernels corpus build build/testsummary ## Run the live tests on other kernels, under qemu
 	CGO_ENABLED=0 GOARCH=amd64 go test -c -o build/live.amd64 ./test/live
 	CGO_ENABLED=0 GOARCH=arm64 go test -c -o build/live.arm64 ./test/live
-	go run ./test/kernels corpus --built
 	hack/guest-types.sh build/guest
 	rm -rf build/kernels
 	status=0; \

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -223,15 +224,10 @@ func foreignTypes(t *testing.T) map[string]string {
 	return files
 }
 
+var versionPattern = regexp.MustCompile(`^\d+\.\d+`)
+
 // version is the 5.10 of 5.10.0-46-cloud-amd64.
-func version(release string) string {
-	parts := strings.SplitN(release, ".", 3)
-	minor := strings.TrimRightFunc(parts[1], func(r rune) bool { return r < '0' || r > '9' })
-	if i := strings.IndexFunc(minor, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		minor = minor[:i]
-	}
-	return parts[0] + "." + minor
-}
+func version(release string) string { return versionPattern.FindString(release) }
 
 // moved are this kernel's types with each member of task_struct a word further
 // on, as if there were one more at its beginning.
