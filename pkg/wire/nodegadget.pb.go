@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The protocol between a client (kubectl-gadget, later the relay) and an agent.
+// The protocol between a client (kubectl-gadget, the relay) and an agent, and
+// between kubectl-gadget and the relay, which speaks it towards both sides.
 //
 // Compatibility: within a major version messages only ever gain fields, and who
 // does not know a field or a message of a oneof ignores it. The client sends its
@@ -33,6 +34,483 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Container_Kind int32
+
+const (
+	Container_CONTAINER Container_Kind = 0
+	// Outside of containers. Agents use the reference 0 for it.
+	Container_HOST Container_Kind = 1
+	// In a container of which nothing came to be known in time but, perhaps, the ids.
+	Container_UNRESOLVED Container_Kind = 2
+)
+
+// Enum value maps for Container_Kind.
+var (
+	Container_Kind_name = map[int32]string{
+		0: "CONTAINER",
+		1: "HOST",
+		2: "UNRESOLVED",
+	}
+	Container_Kind_value = map[string]int32{
+		"CONTAINER":  0,
+		"HOST":       1,
+		"UNRESOLVED": 2,
+	}
+)
+
+func (x Container_Kind) Enum() *Container_Kind {
+	p := new(Container_Kind)
+	*p = x
+	return p
+}
+
+func (x Container_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Container_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_pkg_wire_nodegadget_proto_enumTypes[0].Descriptor()
+}
+
+func (Container_Kind) Type() protoreflect.EnumType {
+	return &file_pkg_wire_nodegadget_proto_enumTypes[0]
+}
+
+func (x Container_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Container_Kind.Descriptor instead.
+func (Container_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{32, 0}
+}
+
+type EnrolRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PKCS #10, DER. Only its public key is used.
+	Csr           []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolRequest) Reset() {
+	*x = EnrolRequest{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolRequest) ProtoMessage() {}
+
+func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
+func (*EnrolRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *EnrolRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type EnrolResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificate, DER, and the authority's, PEM.
+	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Authority     []byte `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolResponse) Reset() {
+	*x = EnrolResponse{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolResponse) ProtoMessage() {}
+
+func (x *EnrolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolResponse.ProtoReflect.Descriptor instead.
+func (*EnrolResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *EnrolResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *EnrolResponse) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+type NodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesRequest) Reset() {
+	*x = NodesRequest{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesRequest) ProtoMessage() {}
+
+func (x *NodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
+func (*NodesRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{2}
+}
+
+type NodesResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Protocol *Version               `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Version of the relay's program.
+	RelayVersion  string        `protobuf:"bytes,2,opt,name=relay_version,json=relayVersion,proto3" json:"relay_version,omitempty"`
+	Nodes         []*NodeReport `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesResponse) Reset() {
+	*x = NodesResponse{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesResponse) ProtoMessage() {}
+
+func (x *NodesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
+func (*NodesResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NodesResponse) GetProtocol() *Version {
+	if x != nil {
+		return x.Protocol
+	}
+	return nil
+}
+
+func (x *NodesResponse) GetRelayVersion() string {
+	if x != nil {
+		return x.RelayVersion
+	}
+	return ""
+}
+
+func (x *NodesResponse) GetNodes() []*NodeReport {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type NodeReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Missing if the agent didn't answer.
+	Info *InfoResponse `protobuf:"bytes,2,opt,name=info,proto3" json:"info,omitempty"`
+	// Why it didn't.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Only Doctor fills it.
+	Doctor        *DoctorResponse `protobuf:"bytes,4,opt,name=doctor,proto3" json:"doctor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeReport) Reset() {
+	*x = NodeReport{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeReport) ProtoMessage() {}
+
+func (x *NodeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
+func (*NodeReport) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *NodeReport) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeReport) GetInfo() *InfoResponse {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+func (x *NodeReport) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *NodeReport) GetDoctor() *DoctorResponse {
+	if x != nil {
+		return x.Doctor
+	}
+	return nil
+}
+
+type DoctorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of nodes; empty for all. An agent ignores it.
+	Nodes         []string `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DoctorRequest) Reset() {
+	*x = DoctorRequest{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DoctorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DoctorRequest) ProtoMessage() {}
+
+func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
+func (*DoctorRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DoctorRequest) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type DoctorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*Finding             `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DoctorResponse) Reset() {
+	*x = DoctorResponse{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DoctorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DoctorResponse) ProtoMessage() {}
+
+func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
+func (*DoctorResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DoctorResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+// Finding is something that an operator may want to mend.
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The gadget that it stands in the way of; empty if it concerns the node.
+	Gadget string `protobuf:"bytes,1,opt,name=gadget,proto3" json:"gadget,omitempty"`
+	// 1 fine, 2 works with a restriction, 3 doesn't work.
+	Severity      uint32 `protobuf:"varint,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	Problem       string `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`
+	Remedy        string `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Finding) GetGadget() string {
+	if x != nil {
+		return x.Gadget
+	}
+	return ""
+}
+
+func (x *Finding) GetSeverity() uint32 {
+	if x != nil {
+		return x.Severity
+	}
+	return 0
+}
+
+func (x *Finding) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Finding) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 type Version struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Major         uint32                 `protobuf:"varint,1,opt,name=major,proto3" json:"major,omitempty"`
@@ -43,7 +521,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[0]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +533,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[0]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +546,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{0}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Version) GetMajor() uint32 {
@@ -93,7 +571,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[1]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -105,7 +583,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[1]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -118,22 +596,23 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{1}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{9}
 }
 
 type InfoResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol *Version               `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Version of the agent's program.
-	AgentVersion  string `protobuf:"bytes,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
-	Node          *Node  `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	AgentVersion  string  `protobuf:"bytes,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	Node          *Node   `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Status        *Status `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -145,7 +624,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -158,7 +637,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{2}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InfoResponse) GetProtocol() *Version {
@@ -182,6 +661,138 @@ func (x *InfoResponse) GetNode() *Node {
 	return nil
 }
 
+func (x *InfoResponse) GetStatus() *Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// Status is how an agent is doing. Counters only grow while the agent lives.
+type Status struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unix time in nanoseconds at which the agent started.
+	Started int64 `protobuf:"varint,1,opt,name=started,proto3" json:"started,omitempty"`
+	// Runs that are on.
+	Runs uint32 `protobuf:"varint,2,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Records that passed the filters of all runs, and what was lost of them.
+	Records uint64 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	Loss    *Loss  `protobuf:"bytes,4,opt,name=loss,proto3" json:"loss,omitempty"`
+	// Containers that are running, as far as known.
+	Containers uint32 `protobuf:"varint,5,opt,name=containers,proto3" json:"containers,omitempty"`
+	// The container runtime and its version, or why there is none.
+	Runtime string `protobuf:"bytes,6,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// What is known of pods may be out of date: the API server doesn't answer.
+	Stale bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Resident memory of the agent, and the kernel's for its maps and programs, in bytes.
+	Resident     uint64 `protobuf:"varint,8,opt,name=resident,proto3" json:"resident,omitempty"`
+	KernelMemory uint64 `protobuf:"varint,9,opt,name=kernel_memory,json=kernelMemory,proto3" json:"kernel_memory,omitempty"`
+	// Gadgets that can't run on this node.
+	Unsupported   []string `protobuf:"bytes,10,rep,name=unsupported,proto3" json:"unsupported,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Status) Reset() {
+	*x = Status{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Status) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Status) ProtoMessage() {}
+
+func (x *Status) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Status.ProtoReflect.Descriptor instead.
+func (*Status) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Status) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *Status) GetRuns() uint32 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *Status) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *Status) GetLoss() *Loss {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+func (x *Status) GetContainers() uint32 {
+	if x != nil {
+		return x.Containers
+	}
+	return 0
+}
+
+func (x *Status) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *Status) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *Status) GetResident() uint64 {
+	if x != nil {
+		return x.Resident
+	}
+	return 0
+}
+
+func (x *Status) GetKernelMemory() uint64 {
+	if x != nil {
+		return x.KernelMemory
+	}
+	return 0
+}
+
+func (x *Status) GetUnsupported() []string {
+	if x != nil {
+		return x.Unsupported
+	}
+	return nil
+}
+
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -190,14 +801,20 @@ type Node struct {
 	// "x86_64" or "arm64".
 	Arch string `protobuf:"bytes,3,opt,name=arch,proto3" json:"arch,omitempty"`
 	// One line: where the kernel's types come from, and why.
-	Btf           string `protobuf:"bytes,4,opt,name=btf,proto3" json:"btf,omitempty"`
+	Btf string `protobuf:"bytes,4,opt,name=btf,proto3" json:"btf,omitempty"`
+	// The kind of that source: "none", "in-kernel", "bundle", ...
+	BtfSource string `protobuf:"bytes,5,opt,name=btf_source,json=btfSource,proto3" json:"btf_source,omitempty"`
+	// "v1" or "v2": the cgroup hierarchy by which containers are told apart.
+	Cgroup string `protobuf:"bytes,6,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	// Name of the distribution.
+	Distribution  string `protobuf:"bytes,7,opt,name=distribution,proto3" json:"distribution,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -209,7 +826,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -222,7 +839,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{3}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Node) GetName() string {
@@ -253,6 +870,27 @@ func (x *Node) GetBtf() string {
 	return ""
 }
 
+func (x *Node) GetBtfSource() string {
+	if x != nil {
+		return x.BtfSource
+	}
+	return ""
+}
+
+func (x *Node) GetCgroup() string {
+	if x != nil {
+		return x.Cgroup
+	}
+	return ""
+}
+
+func (x *Node) GetDistribution() string {
+	if x != nil {
+		return x.Distribution
+	}
+	return ""
+}
+
 type CatalogRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -261,7 +899,7 @@ type CatalogRequest struct {
 
 func (x *CatalogRequest) Reset() {
 	*x = CatalogRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +911,7 @@ func (x *CatalogRequest) String() string {
 func (*CatalogRequest) ProtoMessage() {}
 
 func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +924,7 @@ func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogRequest.ProtoReflect.Descriptor instead.
 func (*CatalogRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{4}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{13}
 }
 
 type CatalogResponse struct {
@@ -298,7 +936,7 @@ type CatalogResponse struct {
 
 func (x *CatalogResponse) Reset() {
 	*x = CatalogResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +948,7 @@ func (x *CatalogResponse) String() string {
 func (*CatalogResponse) ProtoMessage() {}
 
 func (x *CatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +961,7 @@ func (x *CatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogResponse.ProtoReflect.Descriptor instead.
 func (*CatalogResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{5}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CatalogResponse) GetGadgets() []*Gadget {
@@ -347,7 +985,7 @@ type Gadget struct {
 
 func (x *Gadget) Reset() {
 	*x = Gadget{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +997,7 @@ func (x *Gadget) String() string {
 func (*Gadget) ProtoMessage() {}
 
 func (x *Gadget) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +1010,7 @@ func (x *Gadget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gadget.ProtoReflect.Descriptor instead.
 func (*Gadget) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{6}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Gadget) GetName() string {
@@ -424,7 +1062,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +1074,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +1087,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{7}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Source) GetKind() uint32 {
@@ -506,7 +1144,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +1156,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +1169,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{8}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Field) GetName() string {
@@ -614,7 +1252,7 @@ type EnumValue struct {
 
 func (x *EnumValue) Reset() {
 	*x = EnumValue{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +1264,7 @@ func (x *EnumValue) String() string {
 func (*EnumValue) ProtoMessage() {}
 
 func (x *EnumValue) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +1277,7 @@ func (x *EnumValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnumValue.ProtoReflect.Descriptor instead.
 func (*EnumValue) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{9}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EnumValue) GetName() string {
@@ -675,7 +1313,7 @@ type Param struct {
 
 func (x *Param) Reset() {
 	*x = Param{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +1325,7 @@ func (x *Param) String() string {
 func (*Param) ProtoMessage() {}
 
 func (x *Param) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +1338,7 @@ func (x *Param) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Param.ProtoReflect.Descriptor instead.
 func (*Param) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{10}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Param) GetName() string {
@@ -783,7 +1421,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1433,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1446,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{11}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Group) GetName() string {
@@ -836,7 +1474,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1486,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1499,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{12}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Alternative) GetName() string {
@@ -898,7 +1536,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1548,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1561,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{13}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Program) GetName() string {
@@ -967,6 +1605,7 @@ type RunRequest struct {
 	//
 	//	*RunRequest_Start
 	//	*RunRequest_Stop
+	//	*RunRequest_Resume
 	Request       isRunRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -974,7 +1613,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1625,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1638,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{14}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RunRequest) GetRequest() isRunRequest_Request {
@@ -1027,6 +1666,15 @@ func (x *RunRequest) GetStop() *Stop {
 	return nil
 }
 
+func (x *RunRequest) GetResume() *Resume {
+	if x != nil {
+		if x, ok := x.Request.(*RunRequest_Resume); ok {
+			return x.Resume
+		}
+	}
+	return nil
+}
+
 type isRunRequest_Request interface {
 	isRunRequest_Request()
 }
@@ -1039,9 +1687,79 @@ type RunRequest_Stop struct {
 	Stop *Stop `protobuf:"bytes,2,opt,name=stop,proto3,oneof"`
 }
 
+type RunRequest_Resume struct {
+	Resume *Resume `protobuf:"bytes,3,opt,name=resume,proto3,oneof"`
+}
+
 func (*RunRequest_Start) isRunRequest_Request() {}
 
 func (*RunRequest_Stop) isRunRequest_Request() {}
+
+func (*RunRequest_Resume) isRunRequest_Request() {}
+
+// Resume goes on with a session whose connection broke. Only the relay knows it,
+// for half a minute, and only for the caller who began the session.
+type Resume struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Protocol *Version               `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Session.id.
+	Session string `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	// RunResponse.sequence of the last message that arrived.
+	After         uint64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resume) Reset() {
+	*x = Resume{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resume) ProtoMessage() {}
+
+func (x *Resume) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resume.ProtoReflect.Descriptor instead.
+func (*Resume) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Resume) GetProtocol() *Version {
+	if x != nil {
+		return x.Protocol
+	}
+	return nil
+}
+
+func (x *Resume) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Resume) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
 
 type Start struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1061,14 +1779,18 @@ type Start struct {
 	// Use a perf event array even if the kernel has ring buffers.
 	PerfBuffer bool `protobuf:"varint,8,opt,name=perf_buffer,json=perfBuffer,proto3" json:"perf_buffer,omitempty"`
 	// Alternative (value) to be used for a group (key).
-	Alternatives  map[string]string `protobuf:"bytes,9,rep,name=alternatives,proto3" json:"alternatives,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Alternatives map[string]string `protobuf:"bytes,9,rep,name=alternatives,proto3" json:"alternatives,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Whose records are wanted. Missing: those of the whole machine.
+	Selector *Selector `protobuf:"bytes,10,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Names of the nodes to run on; empty for all. An agent ignores it.
+	Nodes         []string `protobuf:"bytes,11,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1802,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1815,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{15}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Start) GetProtocol() *Version {
@@ -1159,6 +1881,101 @@ func (x *Start) GetAlternatives() map[string]string {
 	return nil
 }
 
+func (x *Start) GetSelector() *Selector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *Start) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// Selector says whose records a run gets. Restrictions add up; one that is empty
+// doesn't restrict. Only a record of which it is known that the run may have it
+// is sent.
+type Selector struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Namespaces []string               `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Pods       []string               `protobuf:"bytes,2,rep,name=pods,proto3" json:"pods,omitempty"`
+	Containers []string               `protobuf:"bytes,3,rep,name=containers,proto3" json:"containers,omitempty"`
+	// A label selector as kubectl -l takes it.
+	Labels string `protobuf:"bytes,4,opt,name=labels,proto3" json:"labels,omitempty"`
+	// Also processes outside of containers, whatever the other restrictions say.
+	Host          bool `protobuf:"varint,5,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Selector) Reset() {
+	*x = Selector{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Selector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Selector) ProtoMessage() {}
+
+func (x *Selector) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Selector.ProtoReflect.Descriptor instead.
+func (*Selector) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Selector) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *Selector) GetPods() []string {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
+func (x *Selector) GetContainers() []string {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+func (x *Selector) GetLabels() string {
+	if x != nil {
+		return x.Labels
+	}
+	return ""
+}
+
+func (x *Selector) GetHost() bool {
+	if x != nil {
+		return x.Host
+	}
+	return false
+}
+
 type Stop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1167,7 +1984,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1996,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +2009,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{16}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{27}
 }
 
 type RunResponse struct {
@@ -1204,14 +2021,22 @@ type RunResponse struct {
 	//	*RunResponse_Loss
 	//	*RunResponse_Notice
 	//	*RunResponse_End
-	Response      isRunResponse_Response `protobuf_oneof:"response"`
+	//	*RunResponse_Containers
+	//	*RunResponse_Session
+	//	*RunResponse_Gone
+	Response isRunResponse_Response `protobuf_oneof:"response"`
+	// Set by the relay: the node that the message is about, numbered from 1 in each
+	// session, 0 if it is about none. A header comes before all else of its node.
+	Node uint32 `protobuf:"varint,14,opt,name=node,proto3" json:"node,omitempty"`
+	// Set by the relay: number of the message in the session, from 1.
+	Sequence      uint64 `protobuf:"varint,15,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +2048,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +2061,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{17}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RunResponse) GetResponse() isRunResponse_Response {
@@ -1291,6 +2116,47 @@ func (x *RunResponse) GetEnd() *End {
 	return nil
 }
 
+func (x *RunResponse) GetContainers() *Containers {
+	if x != nil {
+		if x, ok := x.Response.(*RunResponse_Containers); ok {
+			return x.Containers
+		}
+	}
+	return nil
+}
+
+func (x *RunResponse) GetSession() *Session {
+	if x != nil {
+		if x, ok := x.Response.(*RunResponse_Session); ok {
+			return x.Session
+		}
+	}
+	return nil
+}
+
+func (x *RunResponse) GetGone() *Gone {
+	if x != nil {
+		if x, ok := x.Response.(*RunResponse_Gone); ok {
+			return x.Gone
+		}
+	}
+	return nil
+}
+
+func (x *RunResponse) GetNode() uint32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *RunResponse) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 type isRunResponse_Response interface {
 	isRunResponse_Response()
 }
@@ -1315,6 +2181,18 @@ type RunResponse_End struct {
 	End *End `protobuf:"bytes,5,opt,name=end,proto3,oneof"`
 }
 
+type RunResponse_Containers struct {
+	Containers *Containers `protobuf:"bytes,6,opt,name=containers,proto3,oneof"`
+}
+
+type RunResponse_Session struct {
+	Session *Session `protobuf:"bytes,7,opt,name=session,proto3,oneof"`
+}
+
+type RunResponse_Gone struct {
+	Gone *Gone `protobuf:"bytes,8,opt,name=gone,proto3,oneof"`
+}
+
 func (*RunResponse_Header) isRunResponse_Response() {}
 
 func (*RunResponse_Batch) isRunResponse_Response() {}
@@ -1324,6 +2202,369 @@ func (*RunResponse_Loss) isRunResponse_Response() {}
 func (*RunResponse_Notice) isRunResponse_Response() {}
 
 func (*RunResponse_End) isRunResponse_Response() {}
+
+func (*RunResponse_Containers) isRunResponse_Response() {}
+
+func (*RunResponse_Session) isRunResponse_Response() {}
+
+func (*RunResponse_Gone) isRunResponse_Response() {}
+
+// Session is the first message of a relay's run, also of a resumed one.
+type Session struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Protocol     *Version               `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	RelayVersion string                 `protobuf:"bytes,3,opt,name=relay_version,json=relayVersion,proto3" json:"relay_version,omitempty"`
+	// Names of the nodes on which the run is being started.
+	Nodes []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// In a resumed run: messages that fell out of the relay's memory meanwhile, and
+	// the records in them.
+	MissedMessages uint64 `protobuf:"varint,5,opt,name=missed_messages,json=missedMessages,proto3" json:"missed_messages,omitempty"`
+	MissedRecords  uint64 `protobuf:"varint,6,opt,name=missed_records,json=missedRecords,proto3" json:"missed_records,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Session) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Session) GetProtocol() *Version {
+	if x != nil {
+		return x.Protocol
+	}
+	return nil
+}
+
+func (x *Session) GetRelayVersion() string {
+	if x != nil {
+		return x.RelayVersion
+	}
+	return ""
+}
+
+func (x *Session) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Session) GetMissedMessages() uint64 {
+	if x != nil {
+		return x.MissedMessages
+	}
+	return 0
+}
+
+func (x *Session) GetMissedRecords() uint64 {
+	if x != nil {
+		return x.MissedRecords
+	}
+	return 0
+}
+
+// Gone says that a node doesn't take part any more, or could not begin to. It comes
+// back with another header, under the same number.
+type Gone struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Node   string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What its agent counted when last heard of.
+	Loss          *Loss `protobuf:"bytes,3,opt,name=loss,proto3" json:"loss,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gone) Reset() {
+	*x = Gone{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gone) ProtoMessage() {}
+
+func (x *Gone) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gone.ProtoReflect.Descriptor instead.
+func (*Gone) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Gone) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Gone) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Gone) GetLoss() *Loss {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+// Containers explains references. A later explanation replaces an earlier one.
+type Containers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Containers    []*Container           `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Containers) Reset() {
+	*x = Containers{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Containers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Containers) ProtoMessage() {}
+
+func (x *Containers) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Containers.ProtoReflect.Descriptor instead.
+func (*Containers) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Containers) GetContainers() []*Container {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+type Container struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reference, as in Batch.records.
+	Ref uint32 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Set by the relay: the number of its node.
+	Node      uint32            `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Kind      Container_Kind    `protobuf:"varint,3,opt,name=kind,proto3,enum=nodegadget.v1.Container_Kind" json:"kind,omitempty"`
+	Id        string            `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	Name      string            `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Namespace string            `protobuf:"bytes,6,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Pod       string            `protobuf:"bytes,7,opt,name=pod,proto3" json:"pod,omitempty"`
+	PodUid    string            `protobuf:"bytes,8,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	PodLabels map[string]string `protobuf:"bytes,9,rep,name=pod_labels,json=podLabels,proto3" json:"pod_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// "Deployment", "cart"; empty if nothing owns the pod or it isn't known.
+	OwnerKind   string `protobuf:"bytes,10,opt,name=owner_kind,json=ownerKind,proto3" json:"owner_kind,omitempty"`
+	OwnerName   string `protobuf:"bytes,11,opt,name=owner_name,json=ownerName,proto3" json:"owner_name,omitempty"`
+	Image       string `protobuf:"bytes,12,opt,name=image,proto3" json:"image,omitempty"`
+	ImageDigest string `protobuf:"bytes,13,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	// "containerd", "cri-o".
+	Runtime string `protobuf:"bytes,14,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// The pod's labels and owner may be out of date.
+	Stale         bool `protobuf:"varint,15,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Container) Reset() {
+	*x = Container{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Container) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Container) ProtoMessage() {}
+
+func (x *Container) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Container.ProtoReflect.Descriptor instead.
+func (*Container) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Container) GetRef() uint32 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *Container) GetNode() uint32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Container) GetKind() Container_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Container_CONTAINER
+}
+
+func (x *Container) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Container) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Container) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Container) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Container) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
+}
+
+func (x *Container) GetPodLabels() map[string]string {
+	if x != nil {
+		return x.PodLabels
+	}
+	return nil
+}
+
+func (x *Container) GetOwnerKind() string {
+	if x != nil {
+		return x.OwnerKind
+	}
+	return ""
+}
+
+func (x *Container) GetOwnerName() string {
+	if x != nil {
+		return x.OwnerName
+	}
+	return ""
+}
+
+func (x *Container) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Container) GetImageDigest() string {
+	if x != nil {
+		return x.ImageDigest
+	}
+	return ""
+}
+
+func (x *Container) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *Container) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
 
 // Header is the first message. It has all that is needed to read the records.
 type Header struct {
@@ -1340,7 +2581,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +2593,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +2606,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{18}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Header) GetProtocol() *Version {
@@ -1416,7 +2657,7 @@ type Choice struct {
 
 func (x *Choice) Reset() {
 	*x = Choice{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +2669,7 @@ func (x *Choice) String() string {
 func (*Choice) ProtoMessage() {}
 
 func (x *Choice) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +2682,7 @@ func (x *Choice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Choice.ProtoReflect.Descriptor instead.
 func (*Choice) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{19}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Choice) GetGroup() string {
@@ -1476,14 +2717,17 @@ type Batch struct {
 	// container (u32, little-endian, 0: none), its bytes.
 	Records []byte `protobuf:"bytes,3,opt,name=records,proto3" json:"records,omitempty"`
 	// The last batch of an interval of a table or snapshot.
-	IntervalEnd   bool `protobuf:"varint,4,opt,name=interval_end,json=intervalEnd,proto3" json:"interval_end,omitempty"`
+	IntervalEnd bool `protobuf:"varint,4,opt,name=interval_end,json=intervalEnd,proto3" json:"interval_end,omitempty"`
+	// For gadgets whose records name a second process: a reference to its container
+	// for each record. Empty if all are 0.
+	Targets       []uint32 `protobuf:"varint,5,rep,packed,name=targets,proto3" json:"targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +2739,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +2752,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{20}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -1539,6 +2783,13 @@ func (x *Batch) GetIntervalEnd() bool {
 	return false
 }
 
+func (x *Batch) GetTargets() []uint32 {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
 // Loss counts what did not arrive since the start of the run; numbers only grow.
 // It comes within two seconds after they did, also if nothing else does.
 type Loss struct {
@@ -1549,14 +2800,20 @@ type Loss struct {
 	Queue uint64 `protobuf:"varint,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	// Runs of programs that the kernel left out, because it does not run a program
 	// inside itself; not each would have made a record.
-	Skipped       uint64 `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	Skipped uint64 `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// Records that the relay had no room for, because the client didn't read.
+	Relay uint64 `protobuf:"varint,4,opt,name=relay,proto3" json:"relay,omitempty"`
+	// Records that were sent although it is not known in which container they were made.
+	Unresolved uint64 `protobuf:"varint,5,opt,name=unresolved,proto3" json:"unresolved,omitempty"`
+	// Records that were not sent for that reason: the run must not see every container.
+	Withheld      uint64 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +2825,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +2838,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{21}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Loss) GetKernel() uint64 {
@@ -1605,6 +2862,27 @@ func (x *Loss) GetSkipped() uint64 {
 	return 0
 }
 
+func (x *Loss) GetRelay() uint64 {
+	if x != nil {
+		return x.Relay
+	}
+	return 0
+}
+
+func (x *Loss) GetUnresolved() uint64 {
+	if x != nil {
+		return x.Unresolved
+	}
+	return 0
+}
+
+func (x *Loss) GetWithheld() uint64 {
+	if x != nil {
+		return x.Withheld
+	}
+	return 0
+}
+
 // Notice is a line for the operator.
 type Notice struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1615,7 +2893,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +2905,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +2918,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{22}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Notice) GetText() string {
@@ -1662,7 +2940,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +2952,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +2965,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{23}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *End) GetRecords() uint64 {
@@ -1708,20 +2986,64 @@ var File_pkg_wire_nodegadget_proto protoreflect.FileDescriptor
 
 const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\n" +
-	"\x19pkg/wire/nodegadget.proto\x12\rnodegadget.v1\"5\n" +
+	"\x19pkg/wire/nodegadget.proto\x12\rnodegadget.v1\" \n" +
+	"\fEnrolRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"O\n" +
+	"\rEnrolResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"\x0e\n" +
+	"\fNodesRequest\"\x99\x01\n" +
+	"\rNodesResponse\x122\n" +
+	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12#\n" +
+	"\rrelay_version\x18\x02 \x01(\tR\frelayVersion\x12/\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x19.nodegadget.v1.NodeReportR\x05nodes\"\x9e\x01\n" +
+	"\n" +
+	"NodeReport\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
+	"\x04info\x18\x02 \x01(\v2\x1b.nodegadget.v1.InfoResponseR\x04info\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
+	"\x06doctor\x18\x04 \x01(\v2\x1d.nodegadget.v1.DoctorResponseR\x06doctor\"%\n" +
+	"\rDoctorRequest\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"D\n" +
+	"\x0eDoctorResponse\x122\n" +
+	"\bfindings\x18\x01 \x03(\v2\x16.nodegadget.v1.FindingR\bfindings\"o\n" +
+	"\aFinding\x12\x16\n" +
+	"\x06gadget\x18\x01 \x01(\tR\x06gadget\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\rR\bseverity\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\x12\x16\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"5\n" +
 	"\aVersion\x12\x14\n" +
 	"\x05major\x18\x01 \x01(\rR\x05major\x12\x14\n" +
 	"\x05minor\x18\x02 \x01(\rR\x05minor\"\r\n" +
-	"\vInfoRequest\"\x90\x01\n" +
+	"\vInfoRequest\"\xbf\x01\n" +
 	"\fInfoResponse\x122\n" +
 	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12'\n" +
-	"\x04node\x18\x03 \x01(\v2\x13.nodegadget.v1.NodeR\x04node\"X\n" +
+	"\x04node\x18\x03 \x01(\v2\x13.nodegadget.v1.NodeR\x04node\x12-\n" +
+	"\x06status\x18\x04 \x01(\v2\x15.nodegadget.v1.StatusR\x06status\"\xac\x02\n" +
+	"\x06Status\x12\x18\n" +
+	"\astarted\x18\x01 \x01(\x03R\astarted\x12\x12\n" +
+	"\x04runs\x18\x02 \x01(\rR\x04runs\x12\x18\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\x12'\n" +
+	"\x04loss\x18\x04 \x01(\v2\x13.nodegadget.v1.LossR\x04loss\x12\x1e\n" +
+	"\n" +
+	"containers\x18\x05 \x01(\rR\n" +
+	"containers\x12\x18\n" +
+	"\aruntime\x18\x06 \x01(\tR\aruntime\x12\x14\n" +
+	"\x05stale\x18\a \x01(\bR\x05stale\x12\x1a\n" +
+	"\bresident\x18\b \x01(\x04R\bresident\x12#\n" +
+	"\rkernel_memory\x18\t \x01(\x04R\fkernelMemory\x12 \n" +
+	"\vunsupported\x18\n" +
+	" \x03(\tR\vunsupported\"\xb3\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x12\x12\n" +
 	"\x04arch\x18\x03 \x01(\tR\x04arch\x12\x10\n" +
-	"\x03btf\x18\x04 \x01(\tR\x03btf\"\x10\n" +
+	"\x03btf\x18\x04 \x01(\tR\x03btf\x12\x1d\n" +
+	"\n" +
+	"btf_source\x18\x05 \x01(\tR\tbtfSource\x12\x16\n" +
+	"\x06cgroup\x18\x06 \x01(\tR\x06cgroup\x12\"\n" +
+	"\fdistribution\x18\a \x01(\tR\fdistribution\"\x10\n" +
 	"\x0eCatalogRequest\"B\n" +
 	"\x0fCatalogResponse\x12/\n" +
 	"\agadgets\x18\x01 \x03(\v2\x15.nodegadget.v1.GadgetR\agadgets\"\xc9\x01\n" +
@@ -1776,12 +3098,17 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\asection\x18\x02 \x01(\tR\asection\x12\x1a\n" +
 	"\boptional\x18\x03 \x01(\bR\boptional\x12\x12\n" +
 	"\x04when\x18\x04 \x01(\tR\x04when\x12\x18\n" +
-	"\ahelpers\x18\x05 \x03(\tR\ahelpers\"p\n" +
+	"\ahelpers\x18\x05 \x03(\tR\ahelpers\"\xa1\x01\n" +
 	"\n" +
 	"RunRequest\x12,\n" +
 	"\x05start\x18\x01 \x01(\v2\x14.nodegadget.v1.StartH\x00R\x05start\x12)\n" +
-	"\x04stop\x18\x02 \x01(\v2\x13.nodegadget.v1.StopH\x00R\x04stopB\t\n" +
-	"\arequest\"\xe5\x03\n" +
+	"\x04stop\x18\x02 \x01(\v2\x13.nodegadget.v1.StopH\x00R\x04stop\x12/\n" +
+	"\x06resume\x18\x03 \x01(\v2\x15.nodegadget.v1.ResumeH\x00R\x06resumeB\t\n" +
+	"\arequest\"l\n" +
+	"\x06Resume\x122\n" +
+	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"\xb0\x04\n" +
 	"\x05Start\x122\n" +
 	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12\x16\n" +
 	"\x06gadget\x18\x02 \x01(\tR\x06gadget\x128\n" +
@@ -1793,22 +3120,86 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\averbose\x18\a \x01(\bR\averbose\x12\x1f\n" +
 	"\vperf_buffer\x18\b \x01(\bR\n" +
 	"perfBuffer\x12J\n" +
-	"\falternatives\x18\t \x03(\v2&.nodegadget.v1.Start.AlternativesEntryR\falternatives\x1a9\n" +
+	"\falternatives\x18\t \x03(\v2&.nodegadget.v1.Start.AlternativesEntryR\falternatives\x123\n" +
+	"\bselector\x18\n" +
+	" \x01(\v2\x17.nodegadget.v1.SelectorR\bselector\x12\x14\n" +
+	"\x05nodes\x18\v \x03(\tR\x05nodes\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
 	"\x11AlternativesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x06\n" +
-	"\x04Stop\"\xfc\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
+	"\bSelector\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x01 \x03(\tR\n" +
+	"namespaces\x12\x12\n" +
+	"\x04pods\x18\x02 \x03(\tR\x04pods\x12\x1e\n" +
+	"\n" +
+	"containers\x18\x03 \x03(\tR\n" +
+	"containers\x12\x16\n" +
+	"\x06labels\x18\x04 \x01(\tR\x06labels\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\bR\x04host\"\x06\n" +
+	"\x04Stop\"\xc8\x03\n" +
 	"\vRunResponse\x12/\n" +
 	"\x06header\x18\x01 \x01(\v2\x15.nodegadget.v1.HeaderH\x00R\x06header\x12,\n" +
 	"\x05batch\x18\x02 \x01(\v2\x14.nodegadget.v1.BatchH\x00R\x05batch\x12)\n" +
 	"\x04loss\x18\x03 \x01(\v2\x13.nodegadget.v1.LossH\x00R\x04loss\x12/\n" +
 	"\x06notice\x18\x04 \x01(\v2\x15.nodegadget.v1.NoticeH\x00R\x06notice\x12&\n" +
-	"\x03end\x18\x05 \x01(\v2\x12.nodegadget.v1.EndH\x00R\x03endB\n" +
+	"\x03end\x18\x05 \x01(\v2\x12.nodegadget.v1.EndH\x00R\x03end\x12;\n" +
 	"\n" +
-	"\bresponse\"\xe2\x01\n" +
+	"containers\x18\x06 \x01(\v2\x19.nodegadget.v1.ContainersH\x00R\n" +
+	"containers\x122\n" +
+	"\asession\x18\a \x01(\v2\x16.nodegadget.v1.SessionH\x00R\asession\x12)\n" +
+	"\x04gone\x18\b \x01(\v2\x13.nodegadget.v1.GoneH\x00R\x04gone\x12\x12\n" +
+	"\x04node\x18\x0e \x01(\rR\x04node\x12\x1a\n" +
+	"\bsequence\x18\x0f \x01(\x04R\bsequenceB\n" +
+	"\n" +
+	"\bresponse\"\xd8\x01\n" +
+	"\aSession\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
+	"\bprotocol\x18\x02 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12#\n" +
+	"\rrelay_version\x18\x03 \x01(\tR\frelayVersion\x12\x14\n" +
+	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12'\n" +
+	"\x0fmissed_messages\x18\x05 \x01(\x04R\x0emissedMessages\x12%\n" +
+	"\x0emissed_records\x18\x06 \x01(\x04R\rmissedRecords\"[\n" +
+	"\x04Gone\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x04loss\x18\x03 \x01(\v2\x13.nodegadget.v1.LossR\x04loss\"F\n" +
+	"\n" +
+	"Containers\x128\n" +
+	"\n" +
+	"containers\x18\x01 \x03(\v2\x18.nodegadget.v1.ContainerR\n" +
+	"containers\"\xaf\x04\n" +
+	"\tContainer\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\rR\x03ref\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\rR\x04node\x121\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1d.nodegadget.v1.Container.KindR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1c\n" +
+	"\tnamespace\x18\x06 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03pod\x18\a \x01(\tR\x03pod\x12\x17\n" +
+	"\apod_uid\x18\b \x01(\tR\x06podUid\x12F\n" +
+	"\n" +
+	"pod_labels\x18\t \x03(\v2'.nodegadget.v1.Container.PodLabelsEntryR\tpodLabels\x12\x1d\n" +
+	"\n" +
+	"owner_kind\x18\n" +
+	" \x01(\tR\townerKind\x12\x1d\n" +
+	"\n" +
+	"owner_name\x18\v \x01(\tR\townerName\x12\x14\n" +
+	"\x05image\x18\f \x01(\tR\x05image\x12!\n" +
+	"\fimage_digest\x18\r \x01(\tR\vimageDigest\x12\x18\n" +
+	"\aruntime\x18\x0e \x01(\tR\aruntime\x12\x14\n" +
+	"\x05stale\x18\x0f \x01(\bR\x05stale\x1a<\n" +
+	"\x0ePodLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"/\n" +
+	"\x04Kind\x12\r\n" +
+	"\tCONTAINER\x10\x00\x12\b\n" +
+	"\x04HOST\x10\x01\x12\x0e\n" +
+	"\n" +
+	"UNRESOLVED\x10\x02\"\xe2\x01\n" +
 	"\x06Header\x122\n" +
 	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12'\n" +
 	"\x04node\x18\x02 \x01(\v2\x13.nodegadget.v1.NodeR\x04node\x12-\n" +
@@ -1818,25 +3209,39 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\x06Choice\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\valternative\x18\x02 \x01(\tR\valternative\x12\x1a\n" +
-	"\brejected\x18\x03 \x03(\tR\brejected\"v\n" +
+	"\brejected\x18\x03 \x03(\tR\brejected\"\x90\x01\n" +
 	"\x05Batch\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x18\n" +
 	"\arecords\x18\x03 \x01(\fR\arecords\x12!\n" +
-	"\finterval_end\x18\x04 \x01(\bR\vintervalEnd\"N\n" +
+	"\finterval_end\x18\x04 \x01(\bR\vintervalEnd\x12\x18\n" +
+	"\atargets\x18\x05 \x03(\rR\atargets\"\xa0\x01\n" +
 	"\x04Loss\x12\x16\n" +
 	"\x06kernel\x18\x01 \x01(\x04R\x06kernel\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\x04R\x05queue\x12\x18\n" +
-	"\askipped\x18\x03 \x01(\x04R\askipped\"\x1c\n" +
+	"\askipped\x18\x03 \x01(\x04R\askipped\x12\x14\n" +
+	"\x05relay\x18\x04 \x01(\x04R\x05relay\x12\x1e\n" +
+	"\n" +
+	"unresolved\x18\x05 \x01(\x04R\n" +
+	"unresolved\x12\x1a\n" +
+	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\"\x1c\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"H\n" +
 	"\x03End\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12'\n" +
-	"\x04loss\x18\x02 \x01(\v2\x13.nodegadget.v1.LossR\x04loss2\xd4\x01\n" +
+	"\x04loss\x18\x02 \x01(\v2\x13.nodegadget.v1.LossR\x04loss2\x9b\x02\n" +
 	"\x05Agent\x12?\n" +
 	"\x04Info\x12\x1a.nodegadget.v1.InfoRequest\x1a\x1b.nodegadget.v1.InfoResponse\x12H\n" +
 	"\aCatalog\x12\x1d.nodegadget.v1.CatalogRequest\x1a\x1e.nodegadget.v1.CatalogResponse\x12@\n" +
-	"\x03Run\x12\x19.nodegadget.v1.RunRequest\x1a\x1a.nodegadget.v1.RunResponse(\x010\x01B\x19Z\x17nodegadget.dev/pkg/wireb\x06proto3"
+	"\x03Run\x12\x19.nodegadget.v1.RunRequest\x1a\x1a.nodegadget.v1.RunResponse(\x010\x01\x12E\n" +
+	"\x06Doctor\x12\x1c.nodegadget.v1.DoctorRequest\x1a\x1d.nodegadget.v1.DoctorResponse2\x9d\x02\n" +
+	"\x05Relay\x12B\n" +
+	"\x05Nodes\x12\x1b.nodegadget.v1.NodesRequest\x1a\x1c.nodegadget.v1.NodesResponse\x12H\n" +
+	"\aCatalog\x12\x1d.nodegadget.v1.CatalogRequest\x1a\x1e.nodegadget.v1.CatalogResponse\x12@\n" +
+	"\x03Run\x12\x19.nodegadget.v1.RunRequest\x1a\x1a.nodegadget.v1.RunResponse(\x010\x01\x12D\n" +
+	"\x06Doctor\x12\x1c.nodegadget.v1.DoctorRequest\x1a\x1c.nodegadget.v1.NodesResponse2O\n" +
+	"\tEnrolment\x12B\n" +
+	"\x05Enrol\x12\x1b.nodegadget.v1.EnrolRequest\x1a\x1c.nodegadget.v1.EnrolResponseB\x19Z\x17nodegadget.dev/pkg/wireb\x06proto3"
 
 var (
 	file_pkg_wire_nodegadget_proto_rawDescOnce sync.Once
@@ -1850,73 +3255,121 @@ func file_pkg_wire_nodegadget_proto_rawDescGZIP() []byte {
 	return file_pkg_wire_nodegadget_proto_rawDescData
 }
 
-var file_pkg_wire_nodegadget_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_pkg_wire_nodegadget_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_pkg_wire_nodegadget_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_pkg_wire_nodegadget_proto_goTypes = []any{
-	(*Version)(nil),         // 0: nodegadget.v1.Version
-	(*InfoRequest)(nil),     // 1: nodegadget.v1.InfoRequest
-	(*InfoResponse)(nil),    // 2: nodegadget.v1.InfoResponse
-	(*Node)(nil),            // 3: nodegadget.v1.Node
-	(*CatalogRequest)(nil),  // 4: nodegadget.v1.CatalogRequest
-	(*CatalogResponse)(nil), // 5: nodegadget.v1.CatalogResponse
-	(*Gadget)(nil),          // 6: nodegadget.v1.Gadget
-	(*Source)(nil),          // 7: nodegadget.v1.Source
-	(*Field)(nil),           // 8: nodegadget.v1.Field
-	(*EnumValue)(nil),       // 9: nodegadget.v1.EnumValue
-	(*Param)(nil),           // 10: nodegadget.v1.Param
-	(*Group)(nil),           // 11: nodegadget.v1.Group
-	(*Alternative)(nil),     // 12: nodegadget.v1.Alternative
-	(*Program)(nil),         // 13: nodegadget.v1.Program
-	(*RunRequest)(nil),      // 14: nodegadget.v1.RunRequest
-	(*Start)(nil),           // 15: nodegadget.v1.Start
-	(*Stop)(nil),            // 16: nodegadget.v1.Stop
-	(*RunResponse)(nil),     // 17: nodegadget.v1.RunResponse
-	(*Header)(nil),          // 18: nodegadget.v1.Header
-	(*Choice)(nil),          // 19: nodegadget.v1.Choice
-	(*Batch)(nil),           // 20: nodegadget.v1.Batch
-	(*Loss)(nil),            // 21: nodegadget.v1.Loss
-	(*Notice)(nil),          // 22: nodegadget.v1.Notice
-	(*End)(nil),             // 23: nodegadget.v1.End
-	nil,                     // 24: nodegadget.v1.Start.ParamsEntry
-	nil,                     // 25: nodegadget.v1.Start.AlternativesEntry
+	(Container_Kind)(0),     // 0: nodegadget.v1.Container.Kind
+	(*EnrolRequest)(nil),    // 1: nodegadget.v1.EnrolRequest
+	(*EnrolResponse)(nil),   // 2: nodegadget.v1.EnrolResponse
+	(*NodesRequest)(nil),    // 3: nodegadget.v1.NodesRequest
+	(*NodesResponse)(nil),   // 4: nodegadget.v1.NodesResponse
+	(*NodeReport)(nil),      // 5: nodegadget.v1.NodeReport
+	(*DoctorRequest)(nil),   // 6: nodegadget.v1.DoctorRequest
+	(*DoctorResponse)(nil),  // 7: nodegadget.v1.DoctorResponse
+	(*Finding)(nil),         // 8: nodegadget.v1.Finding
+	(*Version)(nil),         // 9: nodegadget.v1.Version
+	(*InfoRequest)(nil),     // 10: nodegadget.v1.InfoRequest
+	(*InfoResponse)(nil),    // 11: nodegadget.v1.InfoResponse
+	(*Status)(nil),          // 12: nodegadget.v1.Status
+	(*Node)(nil),            // 13: nodegadget.v1.Node
+	(*CatalogRequest)(nil),  // 14: nodegadget.v1.CatalogRequest
+	(*CatalogResponse)(nil), // 15: nodegadget.v1.CatalogResponse
+	(*Gadget)(nil),          // 16: nodegadget.v1.Gadget
+	(*Source)(nil),          // 17: nodegadget.v1.Source
+	(*Field)(nil),           // 18: nodegadget.v1.Field
+	(*EnumValue)(nil),       // 19: nodegadget.v1.EnumValue
+	(*Param)(nil),           // 20: nodegadget.v1.Param
+	(*Group)(nil),           // 21: nodegadget.v1.Group
+	(*Alternative)(nil),     // 22: nodegadget.v1.Alternative
+	(*Program)(nil),         // 23: nodegadget.v1.Program
+	(*RunRequest)(nil),      // 24: nodegadget.v1.RunRequest
+	(*Resume)(nil),          // 25: nodegadget.v1.Resume
+	(*Start)(nil),           // 26: nodegadget.v1.Start
+	(*Selector)(nil),        // 27: nodegadget.v1.Selector
+	(*Stop)(nil),            // 28: nodegadget.v1.Stop
+	(*RunResponse)(nil),     // 29: nodegadget.v1.RunResponse
+	(*Session)(nil),         // 30: nodegadget.v1.Session
+	(*Gone)(nil),            // 31: nodegadget.v1.Gone
+	(*Containers)(nil),      // 32: nodegadget.v1.Containers
+	(*Container)(nil),       // 33: nodegadget.v1.Container
+	(*Header)(nil),          // 34: nodegadget.v1.Header
+	(*Choice)(nil),          // 35: nodegadget.v1.Choice
+	(*Batch)(nil),           // 36: nodegadget.v1.Batch
+	(*Loss)(nil),            // 37: nodegadget.v1.Loss
+	(*Notice)(nil),          // 38: nodegadget.v1.Notice
+	(*End)(nil),             // 39: nodegadget.v1.End
+	nil,                     // 40: nodegadget.v1.Start.ParamsEntry
+	nil,                     // 41: nodegadget.v1.Start.AlternativesEntry
+	nil,                     // 42: nodegadget.v1.Container.PodLabelsEntry
 }
 var file_pkg_wire_nodegadget_proto_depIdxs = []int32{
-	0,  // 0: nodegadget.v1.InfoResponse.protocol:type_name -> nodegadget.v1.Version
-	3,  // 1: nodegadget.v1.InfoResponse.node:type_name -> nodegadget.v1.Node
-	6,  // 2: nodegadget.v1.CatalogResponse.gadgets:type_name -> nodegadget.v1.Gadget
-	7,  // 3: nodegadget.v1.Gadget.source:type_name -> nodegadget.v1.Source
-	10, // 4: nodegadget.v1.Gadget.params:type_name -> nodegadget.v1.Param
-	11, // 5: nodegadget.v1.Gadget.groups:type_name -> nodegadget.v1.Group
-	8,  // 6: nodegadget.v1.Source.fields:type_name -> nodegadget.v1.Field
-	9,  // 7: nodegadget.v1.Field.values:type_name -> nodegadget.v1.EnumValue
-	9,  // 8: nodegadget.v1.Param.values:type_name -> nodegadget.v1.EnumValue
-	12, // 9: nodegadget.v1.Group.alternatives:type_name -> nodegadget.v1.Alternative
-	13, // 10: nodegadget.v1.Alternative.programs:type_name -> nodegadget.v1.Program
-	15, // 11: nodegadget.v1.RunRequest.start:type_name -> nodegadget.v1.Start
-	16, // 12: nodegadget.v1.RunRequest.stop:type_name -> nodegadget.v1.Stop
-	0,  // 13: nodegadget.v1.Start.protocol:type_name -> nodegadget.v1.Version
-	24, // 14: nodegadget.v1.Start.params:type_name -> nodegadget.v1.Start.ParamsEntry
-	25, // 15: nodegadget.v1.Start.alternatives:type_name -> nodegadget.v1.Start.AlternativesEntry
-	18, // 16: nodegadget.v1.RunResponse.header:type_name -> nodegadget.v1.Header
-	20, // 17: nodegadget.v1.RunResponse.batch:type_name -> nodegadget.v1.Batch
-	21, // 18: nodegadget.v1.RunResponse.loss:type_name -> nodegadget.v1.Loss
-	22, // 19: nodegadget.v1.RunResponse.notice:type_name -> nodegadget.v1.Notice
-	23, // 20: nodegadget.v1.RunResponse.end:type_name -> nodegadget.v1.End
-	0,  // 21: nodegadget.v1.Header.protocol:type_name -> nodegadget.v1.Version
-	3,  // 22: nodegadget.v1.Header.node:type_name -> nodegadget.v1.Node
-	6,  // 23: nodegadget.v1.Header.gadget:type_name -> nodegadget.v1.Gadget
-	19, // 24: nodegadget.v1.Header.choices:type_name -> nodegadget.v1.Choice
-	21, // 25: nodegadget.v1.End.loss:type_name -> nodegadget.v1.Loss
-	1,  // 26: nodegadget.v1.Agent.Info:input_type -> nodegadget.v1.InfoRequest
-	4,  // 27: nodegadget.v1.Agent.Catalog:input_type -> nodegadget.v1.CatalogRequest
-	14, // 28: nodegadget.v1.Agent.Run:input_type -> nodegadget.v1.RunRequest
-	2,  // 29: nodegadget.v1.Agent.Info:output_type -> nodegadget.v1.InfoResponse
-	5,  // 30: nodegadget.v1.Agent.Catalog:output_type -> nodegadget.v1.CatalogResponse
-	17, // 31: nodegadget.v1.Agent.Run:output_type -> nodegadget.v1.RunResponse
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	9,  // 0: nodegadget.v1.NodesResponse.protocol:type_name -> nodegadget.v1.Version
+	5,  // 1: nodegadget.v1.NodesResponse.nodes:type_name -> nodegadget.v1.NodeReport
+	11, // 2: nodegadget.v1.NodeReport.info:type_name -> nodegadget.v1.InfoResponse
+	7,  // 3: nodegadget.v1.NodeReport.doctor:type_name -> nodegadget.v1.DoctorResponse
+	8,  // 4: nodegadget.v1.DoctorResponse.findings:type_name -> nodegadget.v1.Finding
+	9,  // 5: nodegadget.v1.InfoResponse.protocol:type_name -> nodegadget.v1.Version
+	13, // 6: nodegadget.v1.InfoResponse.node:type_name -> nodegadget.v1.Node
+	12, // 7: nodegadget.v1.InfoResponse.status:type_name -> nodegadget.v1.Status
+	37, // 8: nodegadget.v1.Status.loss:type_name -> nodegadget.v1.Loss
+	16, // 9: nodegadget.v1.CatalogResponse.gadgets:type_name -> nodegadget.v1.Gadget
+	17, // 10: nodegadget.v1.Gadget.source:type_name -> nodegadget.v1.Source
+	20, // 11: nodegadget.v1.Gadget.params:type_name -> nodegadget.v1.Param
+	21, // 12: nodegadget.v1.Gadget.groups:type_name -> nodegadget.v1.Group
+	18, // 13: nodegadget.v1.Source.fields:type_name -> nodegadget.v1.Field
+	19, // 14: nodegadget.v1.Field.values:type_name -> nodegadget.v1.EnumValue
+	19, // 15: nodegadget.v1.Param.values:type_name -> nodegadget.v1.EnumValue
+	22, // 16: nodegadget.v1.Group.alternatives:type_name -> nodegadget.v1.Alternative
+	23, // 17: nodegadget.v1.Alternative.programs:type_name -> nodegadget.v1.Program
+	26, // 18: nodegadget.v1.RunRequest.start:type_name -> nodegadget.v1.Start
+	28, // 19: nodegadget.v1.RunRequest.stop:type_name -> nodegadget.v1.Stop
+	25, // 20: nodegadget.v1.RunRequest.resume:type_name -> nodegadget.v1.Resume
+	9,  // 21: nodegadget.v1.Resume.protocol:type_name -> nodegadget.v1.Version
+	9,  // 22: nodegadget.v1.Start.protocol:type_name -> nodegadget.v1.Version
+	40, // 23: nodegadget.v1.Start.params:type_name -> nodegadget.v1.Start.ParamsEntry
+	41, // 24: nodegadget.v1.Start.alternatives:type_name -> nodegadget.v1.Start.AlternativesEntry
+	27, // 25: nodegadget.v1.Start.selector:type_name -> nodegadget.v1.Selector
+	34, // 26: nodegadget.v1.RunResponse.header:type_name -> nodegadget.v1.Header
+	36, // 27: nodegadget.v1.RunResponse.batch:type_name -> nodegadget.v1.Batch
+	37, // 28: nodegadget.v1.RunResponse.loss:type_name -> nodegadget.v1.Loss
+	38, // 29: nodegadget.v1.RunResponse.notice:type_name -> nodegadget.v1.Notice
+	39, // 30: nodegadget.v1.RunResponse.end:type_name -> nodegadget.v1.End
+	32, // 31: nodegadget.v1.RunResponse.containers:type_name -> nodegadget.v1.Containers
+	30, // 32: nodegadget.v1.RunResponse.session:type_name -> nodegadget.v1.Session
+	31, // 33: nodegadget.v1.RunResponse.gone:type_name -> nodegadget.v1.Gone
+	9,  // 34: nodegadget.v1.Session.protocol:type_name -> nodegadget.v1.Version
+	37, // 35: nodegadget.v1.Gone.loss:type_name -> nodegadget.v1.Loss
+	33, // 36: nodegadget.v1.Containers.containers:type_name -> nodegadget.v1.Container
+	0,  // 37: nodegadget.v1.Container.kind:type_name -> nodegadget.v1.Container.Kind
+	42, // 38: nodegadget.v1.Container.pod_labels:type_name -> nodegadget.v1.Container.PodLabelsEntry
+	9,  // 39: nodegadget.v1.Header.protocol:type_name -> nodegadget.v1.Version
+	13, // 40: nodegadget.v1.Header.node:type_name -> nodegadget.v1.Node
+	16, // 41: nodegadget.v1.Header.gadget:type_name -> nodegadget.v1.Gadget
+	35, // 42: nodegadget.v1.Header.choices:type_name -> nodegadget.v1.Choice
+	37, // 43: nodegadget.v1.End.loss:type_name -> nodegadget.v1.Loss
+	10, // 44: nodegadget.v1.Agent.Info:input_type -> nodegadget.v1.InfoRequest
+	14, // 45: nodegadget.v1.Agent.Catalog:input_type -> nodegadget.v1.CatalogRequest
+	24, // 46: nodegadget.v1.Agent.Run:input_type -> nodegadget.v1.RunRequest
+	6,  // 47: nodegadget.v1.Agent.Doctor:input_type -> nodegadget.v1.DoctorRequest
+	3,  // 48: nodegadget.v1.Relay.Nodes:input_type -> nodegadget.v1.NodesRequest
+	14, // 49: nodegadget.v1.Relay.Catalog:input_type -> nodegadget.v1.CatalogRequest
+	24, // 50: nodegadget.v1.Relay.Run:input_type -> nodegadget.v1.RunRequest
+	6,  // 51: nodegadget.v1.Relay.Doctor:input_type -> nodegadget.v1.DoctorRequest
+	1,  // 52: nodegadget.v1.Enrolment.Enrol:input_type -> nodegadget.v1.EnrolRequest
+	11, // 53: nodegadget.v1.Agent.Info:output_type -> nodegadget.v1.InfoResponse
+	15, // 54: nodegadget.v1.Agent.Catalog:output_type -> nodegadget.v1.CatalogResponse
+	29, // 55: nodegadget.v1.Agent.Run:output_type -> nodegadget.v1.RunResponse
+	7,  // 56: nodegadget.v1.Agent.Doctor:output_type -> nodegadget.v1.DoctorResponse
+	4,  // 57: nodegadget.v1.Relay.Nodes:output_type -> nodegadget.v1.NodesResponse
+	15, // 58: nodegadget.v1.Relay.Catalog:output_type -> nodegadget.v1.CatalogResponse
+	29, // 59: nodegadget.v1.Relay.Run:output_type -> nodegadget.v1.RunResponse
+	4,  // 60: nodegadget.v1.Relay.Doctor:output_type -> nodegadget.v1.NodesResponse
+	2,  // 61: nodegadget.v1.Enrolment.Enrol:output_type -> nodegadget.v1.EnrolResponse
+	53, // [53:62] is the sub-list for method output_type
+	44, // [44:53] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_pkg_wire_nodegadget_proto_init() }
@@ -1924,29 +3377,34 @@ func file_pkg_wire_nodegadget_proto_init() {
 	if File_pkg_wire_nodegadget_proto != nil {
 		return
 	}
-	file_pkg_wire_nodegadget_proto_msgTypes[14].OneofWrappers = []any{
+	file_pkg_wire_nodegadget_proto_msgTypes[23].OneofWrappers = []any{
 		(*RunRequest_Start)(nil),
 		(*RunRequest_Stop)(nil),
+		(*RunRequest_Resume)(nil),
 	}
-	file_pkg_wire_nodegadget_proto_msgTypes[17].OneofWrappers = []any{
+	file_pkg_wire_nodegadget_proto_msgTypes[28].OneofWrappers = []any{
 		(*RunResponse_Header)(nil),
 		(*RunResponse_Batch)(nil),
 		(*RunResponse_Loss)(nil),
 		(*RunResponse_Notice)(nil),
 		(*RunResponse_End)(nil),
+		(*RunResponse_Containers)(nil),
+		(*RunResponse_Session)(nil),
+		(*RunResponse_Gone)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_wire_nodegadget_proto_rawDesc), len(file_pkg_wire_nodegadget_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   26,
+			NumEnums:      1,
+			NumMessages:   42,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   3,
 		},
 		GoTypes:           file_pkg_wire_nodegadget_proto_goTypes,
 		DependencyIndexes: file_pkg_wire_nodegadget_proto_depIdxs,
+		EnumInfos:         file_pkg_wire_nodegadget_proto_enumTypes,
 		MessageInfos:      file_pkg_wire_nodegadget_proto_msgTypes,
 	}.Build()
 	File_pkg_wire_nodegadget_proto = out.File
