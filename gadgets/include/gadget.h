@@ -112,7 +112,7 @@ struct gadget_ip {
 /* The fields that say whose event it is; gadget_fill_task() fills them. */
 #define GADGET_TASK_FIELDS                                                                         \
 	__u64 timestamp GADGET_DOC("when it happened") GADGET_TYPE(timestamp);                     \
-	__u64 cgroup_id GADGET_DOC("cgroup v2 id of the process") GADGET_TYPE(cgroup)              \
+	__u64 cgroup_id GADGET_DOC("id of the cgroup of the process") GADGET_TYPE(cgroup)          \
 	    GADGET_HIDDEN;                                                                         \
 	__u64 mntns_id GADGET_DOC("inode of the mount namespace of the process")                   \
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;                                                      \
@@ -132,6 +132,17 @@ GADGET_PARAM_STRING(comm, GADGET_COMM_LEN, "only threads of this name");
 const volatile bool gadget_use_perf = false;
 const volatile bool gadget_filter_containers = false;
 const volatile __u32 gadget_wakeup_bytes = 0;
+const volatile __u8 gadget_cgroup_v1 = 0;
+
+/*
+ * Which hierarchy a cgroup's id is of: the one that containers are told apart in.
+ * Where controllers are mounted the v1 way, all may be in one cgroup of v2.
+ */
+enum gadget_cgroups {
+	GADGET_CGROUP_V2 = 0,
+	GADGET_CGROUP_V1_PIDS = 1,
+	GADGET_CGROUP_V1_MEMORY = 2,
+};
 
 /* What the container filter knows about a cgroup; not knowing it means: send it up. */
 enum gadget_verdict {
@@ -162,6 +173,42 @@ static __always_inline void gadget_count_lost(void)
 
 	if (lost)
 		*lost += 1;
+}
+
+/* gadget_cgroup_v1_id is the id of the task's cgroup in a controller's own hierarchy. */
+static __always_inline __u64 gadget_cgroup_v1_id(struct task_struct *task)
+{
+	void *all = BPF_CORE_READ(task, cgroups);
+	struct cgroup_subsys_state *state = NULL;
+	__u64 at = 0;
+
+	/* A kernel without the controller has no such value. */
+	if (gadget_cgroup_v1 == GADGET_CGROUP_V1_PIDS &&
+	    bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
+		at = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
+	else if (gadget_cgroup_v1 == GADGET_CGROUP_V1_MEMORY &&
+		 bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
+		at = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
+	else
+		return 0;
+	at = at * sizeof(state) + bpf_core_field_offset(struct css_set, subsys);
+	bpf_probe_read_kernel(&state, sizeof(state), all + at);
+	return BPF_CORE_READ(state, cgroup, kn, id);
+}
+
+static __always_inline __u64 gadget_cgroup_id(struct task_struct *task)
+{
+	if (gadget_cgroup_v1)
+		return gadget_cgroup_v1_id(task);
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+}
+
+/* gadget_current_cgroup_id is gadget_cgroup_id of the current task. */
+static __always_inline __u64 gadget_current_cgroup_id(void)
+{
+	if (gadget_cgroup_v1)
+		return gadget_cgroup_v1_id((void *)bpf_get_current_task());
+	return bpf_get_current_cgroup_id();
 }
 
 /* gadget_skip_task says whether the shared parameters rule this task out. */
@@ -204,18 +251,13 @@ static __always_inline bool gadget_skip(void)
 	if (param_comm[0])
 		bpf_get_current_comm(comm, sizeof(comm));
 	if (gadget_filter_containers)
-		cgroup_id = bpf_get_current_cgroup_id();
+		cgroup_id = gadget_current_cgroup_id();
 	return gadget_skip_task(pid_tgid >> 32, pid_tgid, uid, comm, cgroup_id);
 }
 
 static __always_inline __u64 gadget_mntns_id(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-}
-
-static __always_inline __u64 gadget_cgroup_id(struct task_struct *task)
-{
-	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 }
 
 /* gadget_fill_task fills GADGET_TASK_FIELDS for the current task. */
@@ -225,7 +267,7 @@ static __always_inline __u64 gadget_cgroup_id(struct task_struct *task)
 		__u64 uid_gid = bpf_get_current_uid_gid();                                         \
                                                                                                    \
 		(record)->timestamp = bpf_ktime_get_boot_ns();                                     \
-		(record)->cgroup_id = bpf_get_current_cgroup_id();                                 \
+		(record)->cgroup_id = gadget_current_cgroup_id();                                  \
 		(record)->mntns_id = gadget_mntns_id((void *)bpf_get_current_task());              \
 		(record)->pid = pid_tgid >> 32;                                                    \
 		(record)->tid = pid_tgid;                                                          \

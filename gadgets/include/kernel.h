@@ -94,8 +94,20 @@ struct cgroup {
 	struct kernfs_node *kn;
 };
 
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+/* As many as are asked for; how many there are depends on the kernel's configuration. */
 struct css_set {
+	struct cgroup_subsys_state *subsys[2];
 	struct cgroup *dfl_cgrp;
+};
+
+/* The values are those of the running kernel; see bpf_core_enum_value. */
+enum cgroup_subsys_id {
+	memory_cgrp_id,
+	pids_cgrp_id,
 };
 
 struct qstr {

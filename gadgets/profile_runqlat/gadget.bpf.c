@@ -21,7 +21,7 @@ enum unit {
 };
 
 struct key {
-	__u64 cgroup_id GADGET_DOC("cgroup v2 id, unless by machine")
+	__u64 cgroup_id GADGET_DOC("id of the cgroup, unless by machine")
 	    GADGET_TYPE(cgroup) GADGET_HIDDEN;
 	__u64 mntns_id GADGET_DOC("inode of the mount namespace, with --by container")
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;

@@ -39,7 +39,8 @@ struct process {
 	char parent_comm[GADGET_COMM_LEN] GADGET_DOC("name of the parent")
 	    GADGET_WIDTH(16) GADGET_HIDDEN;
 	__u64 started GADGET_DOC("when it was started") GADGET_TYPE(timestamp);
-	__u64 cgroup_id GADGET_DOC("cgroup v2 id of the process") GADGET_TYPE(cgroup) GADGET_HIDDEN;
+	__u64 cgroup_id GADGET_DOC("id of the cgroup of the process")
+	    GADGET_TYPE(cgroup) GADGET_HIDDEN;
 	__u64 mntns_id GADGET_DOC("inode of the mount namespace of the process")
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;
 };

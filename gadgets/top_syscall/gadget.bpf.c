@@ -15,7 +15,8 @@ struct key {
 };
 
 struct value {
-	__u64 cgroup_id GADGET_DOC("cgroup v2 id of the process") GADGET_TYPE(cgroup) GADGET_HIDDEN;
+	__u64 cgroup_id GADGET_DOC("id of the cgroup of the process")
+	    GADGET_TYPE(cgroup) GADGET_HIDDEN;
 	__u64 mntns_id GADGET_DOC("inode of the mount namespace of the process")
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;
 	char comm[GADGET_COMM_LEN] GADGET_DOC("name of the process") GADGET_WIDTH(16);
@@ -46,7 +47,7 @@ static __always_inline struct value *new_entry(void *table, struct key *key)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct value fresh = {};
 
-	fresh.cgroup_id = bpf_get_current_cgroup_id();
+	fresh.cgroup_id = gadget_current_cgroup_id();
 	fresh.mntns_id = gadget_mntns_id(task);
 	BPF_CORE_READ_STR_INTO(&fresh.comm, task, group_leader, comm);
 	return gadget_table_entry(table, key, &fresh);

@@ -22,7 +22,7 @@ enum result {
 struct target {
 	__u32 pid GADGET_DOC("process id of the receiver") GADGET_WIDTH(10);
 	__u32 tid GADGET_DOC("thread id of the receiver") GADGET_WIDTH(10) GADGET_HIDDEN;
-	__u64 cgroup_id GADGET_DOC("cgroup v2 id of the receiver")
+	__u64 cgroup_id GADGET_DOC("id of the cgroup of the receiver")
 	    GADGET_TYPE(cgroup) GADGET_HIDDEN;
 	__u64 mntns_id GADGET_DOC("inode of the receiver's mount namespace")
 	    GADGET_TYPE(mntns) GADGET_HIDDEN;

@@ -67,7 +67,7 @@ func TestTailor(t *testing.T) {
 	require.NoError(t, os.WriteFile(from, fullBTF(t), 0o644))
 	got := btfgen(t, append([]string{"tailor", "-v", "--btf", from, "--out", to}, objects(t)...)...)
 	require.Equal(t, exitDone, got.status, got.err)
-	require.Contains(t, got.err, "gadget.x86_64.o: 33 relocations, digest ")
+	require.Contains(t, got.err, "gadget.x86_64.o: 42 relocations, digest ")
 	require.Contains(t, got.err, "not among this kernel's types, maybe a module's: ")
 	require.Contains(t, got.err, "nsproxy")
 	spec, err := btf.LoadSpec(to)

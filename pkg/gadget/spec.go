@@ -173,7 +173,7 @@ const (
 	Syscall   Semantic = "syscall"    // system call number of the node's architecture
 	OpenFlags Semantic = "open_flags" // O_* of open(2), node's architecture
 	Mode      Semantic = "mode"       // permission bits
-	Cgroup    Semantic = "cgroup"     // cgroup v2 id: identity
+	Cgroup    Semantic = "cgroup"     // id of a cgroup: identity
 	MountNS   Semantic = "mntns"      // mount namespace inode: identity
 	Args      Semantic = "args"       // NUL-separated strings
 	Log2      Semantic = "log2"       // slot i counts values in [2^i, 2^(i+1))

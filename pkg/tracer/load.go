@@ -20,6 +20,7 @@ const (
 	usePerfVariable    = "gadget_use_perf"
 	wakeupVariable     = "gadget_wakeup_bytes"
 	filterVariable     = "gadget_filter_containers"
+	cgroupsVariable    = "gadget_cgroup_v1"
 	lostMap            = "gadget_lost"
 	containersMap      = "gadget_containers"
 	tableMap           = "gadget_table"
@@ -106,6 +107,9 @@ func (l *loader) isSet(param string) bool {
 // kernel takes: its key and value types are for Spec only.
 func (l *loader) prepareSource() error {
 	if err := l.set(filterVariable, l.opts.FilterContainers); err != nil {
+		return err
+	}
+	if err := l.set(cgroupsVariable, uint8(l.opts.Cgroups)); err != nil {
 		return err
 	}
 	source := l.coll.Maps[l.spec.Source.Map]

@@ -51,7 +51,20 @@ type Options struct {
 	Interval time.Duration
 	// FilterContainers switches on the container filter; see Tracer.SetContainer.
 	FilterContainers bool
+	// Cgroups is the hierarchy that cgroup ids are of: the one in which this
+	// machine's containers are told apart.
+	Cgroups Cgroups
 }
+
+// Cgroups is a hierarchy of cgroups; see enum gadget_cgroups of gadget.h.
+type Cgroups uint8
+
+// The hierarchies: the one of v2, and two controllers' own of v1.
+const (
+	CgroupV2 Cgroups = iota
+	CgroupV1Pids
+	CgroupV1Memory
+)
 
 // Check says whether the gadget can be run with the options, as far as that
 // doesn't depend on the kernel.
@@ -61,6 +74,9 @@ func (o Options) Check(spec *gadget.Spec) error {
 	}
 	if _, err := o.bufferSize(); err != nil {
 		return err
+	}
+	if o.Cgroups > CgroupV1Memory {
+		return fmt.Errorf("hierarchy of cgroups %d, want 0 to %d", o.Cgroups, CgroupV1Memory)
 	}
 	if err := spec.CheckAlternatives(o.Alternatives); err != nil {
 		return err

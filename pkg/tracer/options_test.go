@@ -64,6 +64,7 @@ func TestOptionsAreCheckedWithoutAKernel(t *testing.T) {
 		}, ""},
 		{"short interval", Options{Interval: time.Millisecond}, "interval of 1ms, want at least 10ms"},
 		{"negative interval", Options{Interval: -time.Second}, "interval of -1s, want at least 10ms"},
+		{"unknown hierarchy", Options{Cgroups: CgroupV1Memory + 1}, "hierarchy of cgroups 3, want 0 to 2"},
 		{"large buffer", Options{BufferSize: MaxBufferSize + 1}, "buffer size of 268435457 bytes, want 1 to 268435456"},
 		{"unknown parameter", Options{Params: map[string]string{"pod": "1"}}, `gadget trace_x has no parameter "pod"`},
 		{"bad parameter", Options{Params: map[string]string{"pid": "-1"}}, `--pid is "-1", want a number`},
