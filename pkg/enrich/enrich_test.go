@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enrich
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"nodegadget.dev/pkg/container"
+)
+
+// feed is a registry of which the test says what it knows.
+type feed struct{ pending []container.Change }
+
+func (f *feed) Dirty() bool { return len(f.pending) > 0 }
+
+func (f *feed) Take(changes []container.Change) []container.Change {
+	changes = append(changes, f.pending...)
+	f.pending = nil
+	return changes
+}
+
+func (f *feed) tell(changes ...container.Change) { f.pending = append(f.pending, changes...) }
+
+// Records of these tests: the maker's cgroup, the target's, a number, the maker's
+// name, the target's, and where in the tail the target's path is.
+const (
+	targetAt = 8
+	numberAt = 16
+	nameAt   = 24
+	theirsAt = 28
+	tailAt   = 32
+	length   = 36
+)
+
+var (
+	maker   = Identity{Cgroup: 0, Parts: []Part{{Offset: 0, Size: 8}, {Offset: nameAt, Size: 4}}}
+	theirs  = Identity{Cgroup: targetAt, Parts: []Part{{Offset: targetAt, Size: 8}, {Offset: theirsAt, Size: 4}, {Offset: tailAt, Size: 4, Tail: true}}}
+	inShop  = Selection{Namespaces: []string{"shop"}}
+	machine = Selection{Machine: true}
+)
+
+func record(cgroup, target, number uint64) []byte {
+	r := binary.NativeEndian.AppendUint64(nil, cgroup)
+	r = binary.NativeEndian.AppendUint64(r, target)
+	r = binary.NativeEndian.AppendUint64(r, number)
+	r = append(r, "mineyour"...)
+	r = binary.NativeEndian.AppendUint16(r, length)
+	r = binary.NativeEndian.AppendUint16(r, 5)
+	return append(r, "/path"...)
+}
+
+func number(r []byte) uint64 { return binary.NativeEndian.Uint64(r[numberAt:]) }
+
+func pod(ref uint32, namespace, name string, labels ...string) *container.Container {
+	c := &container.Container{Ref: ref, ID: fmt.Sprint("id", ref), Name: "web", Pod: container.Pod{Namespace: namespace, Name: name}}
+	if len(labels) > 0 {
+		c.Pod.Labels = map[string]string{"app": labels[0]}
+	}
+	return c
+}
+
+func known(cgroup uint64, c *container.Container) container.Change {
+	return container.Change{CgroupID: cgroup, State: container.Known, Container: c}
+}
+
+func state(cgroup uint64, s container.State) container.Change {
+	return container.Change{CgroupID: cgroup, State: s}
+}
+
+// emitted is a record that came out.
+type emitted struct {
+	ref, target uint32
+	number      uint64
+}
+
+// rig is an enricher whose doings are written down.
+type rig struct {
+	*Enricher
+	tb       testing.TB
+	feed     feed
+	out      []emitted
+	bytes    [][]byte
+	defined  []*container.Container
+	verdicts map[uint64]Verdict
+	refuse   bool
+	in       uint64
+}
+
+func newRig(tb testing.TB, opts Options, known ...container.Change) *rig {
+	tb.Helper()
+	r := &rig{tb: tb, verdicts: map[uint64]Verdict{}}
+	r.feed.tell(known...)
+	opts.Containers = &r.feed
+	opts.Process = maker
+	opts.Define = func(c *container.Container) { r.defined = append(r.defined, c) }
+	opts.Emit = func(ref, target uint32, record []byte) {
+		if ref != HostRef {
+			require.True(tb, slices.ContainsFunc(r.defined, func(c *container.Container) bool { return c.Ref == ref }), "reference %d is not explained", ref)
+		}
+		r.out = append(r.out, emitted{ref, target, number(record)})
+		r.bytes = append(r.bytes, slices.Clone(record))
+	}
+	if opts.Target == nil {
+		opts.SetVerdict = func(id uint64, v Verdict) error {
+			if r.refuse {
+				return errors.New("no room")
+			}
+			if r.verdicts[id] = v; v == Unknown {
+				delete(r.verdicts, id)
+			}
+			return nil
+		}
+	}
+	e, err := New(opts)
+	require.NoError(tb, err)
+	r.Enricher = e
+	return r
+}
+
+func (r *rig) record(cgroup, target, number uint64) {
+	r.in++
+	r.Record(record(cgroup, target, number))
+}
+
+// taken returns what came out since the last call.
+func (r *rig) taken() []emitted {
+	out := r.out
+	r.out, r.bytes = nil, nil
+	return out
+}
+
+// close checks that nothing is left or unaccounted for, given what was emitted in all.
+func (r *rig) close(emitted int) {
+	r.tb.Helper()
+	r.Close()
+	require.Nil(r.tb, r.held.oldest)
+	require.Nil(r.tb, r.held.youngest)
+	require.Zero(r.tb, r.held.bytes)
+	require.Equal(r.tb, r.in, uint64(emitted)+r.Withheld()+r.Filtered(), "books don't balance")
+}
+
+func TestWhoSeesWhat(t *testing.T) {
+	cart := func(labels map[string]string) bool { return labels["app"] == "cart" }
+	unresolvable := &container.Container{Ref: 4, ID: "id4", Unresolved: true}
+	world := []container.Change{
+		known(1, pod(1, "shop", "cart-1", "cart")), known(2, pod(2, "shop", "db-1", "db")), known(3, pod(3, "bank", "cart-1", "cart")),
+		known(4, unresolvable), state(5, container.Host), state(6, container.Foreign), state(7, container.Pending),
+	}
+	const none = UnresolvedRef
+	for _, test := range []struct {
+		name      string
+		selection Selection
+		want      []uint32
+		in, out   []uint64
+		withheld  uint64
+	}{
+		{"all containers", Selection{}, []uint32{1, 2, 3, 4, none, none}, []uint64{1, 2, 3}, []uint64{5, 6}, 0},
+		{"all and the host", Selection{Host: true}, []uint32{1, 2, 3, 4, 0, none, none, 0}, []uint64{1, 2, 3, 5}, []uint64{6}, 0},
+		{"the machine", machine, []uint32{1, 2, 3, 4, 0, 0, none, none, 0}, []uint64{1, 2, 3, 5, 6}, nil, 0},
+		{"the machine, whatever else is said", Selection{Machine: true, Pods: []string{"x"}}, []uint32{1, 2, 3, 4, 0, 0, none, none, 0}, []uint64{1, 2, 3, 5, 6}, nil, 0},
+		{"a namespace", inShop, []uint32{1, 2}, []uint64{1, 2}, []uint64{3, 5, 6}, 3},
+		{"two namespaces", Selection{Namespaces: []string{"bank", "shop"}}, []uint32{1, 2, 3}, []uint64{1, 2, 3}, []uint64{5, 6}, 3},
+		{"a pod in any namespace", Selection{Pods: []string{"cart-1"}}, []uint32{1, 3}, []uint64{1, 3}, []uint64{2, 5, 6}, 3},
+		{"a pod in a namespace", Selection{Namespaces: []string{"shop"}, Pods: []string{"cart-1"}}, []uint32{1}, []uint64{1}, []uint64{2, 3, 5, 6}, 3},
+		{"labels in a namespace", Selection{Namespaces: []string{"shop"}, Labels: cart}, []uint32{1}, []uint64{1}, []uint64{2, 3, 5, 6}, 3},
+		{"a container", Selection{Containers: []string{"web"}}, []uint32{1, 2, 3}, []uint64{1, 2, 3}, []uint64{5, 6}, 3},
+		{"another container", Selection{Containers: []string{"init"}}, nil, nil, []uint64{1, 2, 3, 5, 6}, 3},
+		{"a namespace and the host", Selection{Namespaces: []string{"shop"}, Host: true}, []uint32{1, 2, 0}, []uint64{1, 2, 5}, []uint64{3, 6}, 3},
+		{"an empty name", Selection{Namespaces: []string{""}}, nil, nil, []uint64{1, 2, 3, 5, 6}, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, Options{Selection: test.selection, Hold: time.Hour}, world...)
+			// Cgroup 8 is one that the registry doesn't know, 0 the whole machine.
+			for id := uint64(1); id <= 8; id++ {
+				r.record(id, 0, id)
+			}
+			r.record(0, 0, 9)
+			r.Close()
+			var refs []uint32
+			for _, out := range r.taken() {
+				refs = append(refs, out.ref)
+			}
+			// Those that had to wait come last.
+			slices.Sort(refs)
+			want := slices.Clone(test.want)
+			slices.Sort(want)
+			require.Equal(t, want, refs)
+			wantVerdicts := map[uint64]Verdict{}
+			for _, id := range test.in {
+				wantVerdicts[id] = In
+			}
+			for _, id := range test.out {
+				wantVerdicts[id] = Out
+			}
+			require.Equal(t, wantVerdicts, r.verdicts)
+			require.Equal(t, test.withheld, r.Withheld())
+			if test.withheld == 0 {
+				require.EqualValues(t, 3, r.Unresolved())
+			} else {
+				require.Zero(t, r.Unresolved())
+			}
+			r.close(len(test.want))
+		})
+	}
+}
+
+func TestRecordsWaitInOrderForTheirOwnCgroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Selection: inShop}, known(1, pod(1, "shop", "a")))
+		r.record(2, 0, 0)
+		r.record(3, 0, 1)
+		r.record(1, 0, 2)
+		r.record(2, 0, 3)
+		require.Equal(t, []emitted{{1, 0, 2}}, r.taken(), "others don't wait")
+		// The runtime takes its time; a second record comes with the news.
+		r.feed.tell(state(2, container.Pending))
+		r.Flush()
+		time.Sleep(DefaultHold - time.Millisecond)
+		r.Flush()
+		require.Empty(t, r.taken())
+		r.feed.tell(known(2, pod(2, "shop", "b")))
+		r.record(2, 0, 4)
+		require.Equal(t, []emitted{{2, 0, 0}, {2, 0, 3}, {2, 0, 4}}, r.taken())
+		// The other one is never known.
+		time.Sleep(2 * time.Millisecond)
+		r.Flush()
+		require.Empty(t, r.taken())
+		require.EqualValues(t, 1, r.Withheld())
+		r.record(3, 0, 5)
+		require.EqualValues(t, 2, r.Withheld(), "it is not waited for again")
+		// Until there are news after all.
+		r.feed.tell(known(3, pod(3, "shop", "c")))
+		r.record(3, 0, 6)
+		require.Equal(t, []emitted{{3, 0, 6}}, r.taken())
+		r.close(5)
+	})
+}
+
+func TestUnresolvedRecordsAreMarkedNotGuessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		r.record(1, 0, 0)
+		time.Sleep(DefaultHold)
+		r.Flush()
+		require.Equal(t, []emitted{{UnresolvedRef, 0, 0}}, r.taken())
+		require.Equal(t, []*container.Container{{Ref: UnresolvedRef, Unresolved: true}}, r.defined)
+		r.record(1, 0, 1)
+		require.Len(t, r.defined, 1, "it is explained once")
+		// Its ids come to be known, then all.
+		r.feed.tell(known(1, &container.Container{Ref: 7, ID: "x", Unresolved: true}))
+		r.record(1, 0, 2)
+		require.EqualValues(t, 3, r.Unresolved())
+		r.feed.tell(known(1, pod(7, "shop", "a")))
+		r.record(1, 0, 3)
+		require.EqualValues(t, 3, r.Unresolved())
+		require.Equal(t, []emitted{{UnresolvedRef, 0, 1}, {7, 0, 2}, {7, 0, 3}}, r.taken())
+		require.Len(t, r.defined, 3)
+		r.close(4)
+	})
+}
+
+// TestLabelsDecideAtAnyTime: a pod that stops matching is no longer traced, and one
+// that begins to is.
+func TestLabelsDecideAtAnyTime(t *testing.T) {
+	selection := Selection{Labels: func(l map[string]string) bool { return l["app"] == "cart" }}
+	// Two cgroups of one container.
+	r := newRig(t, Options{Selection: selection}, known(1, pod(1, "shop", "a", "cart")), known(2, pod(1, "shop", "a", "cart")))
+	r.record(1, 0, 0)
+	r.record(2, 0, 1)
+	require.Len(t, r.defined, 1)
+
+	other := pod(1, "shop", "a", "db")
+	r.feed.tell(known(1, other), known(2, other))
+	r.record(1, 0, 2)
+	r.record(2, 0, 3)
+	require.Equal(t, map[uint64]Verdict{1: Out, 2: Out}, r.verdicts)
+	require.Len(t, r.defined, 1, "what it has become is none of the run's business")
+
+	again := pod(1, "shop", "a", "cart")
+	r.feed.tell(known(1, again), known(2, again))
+	r.Flush()
+	require.Equal(t, map[uint64]Verdict{1: In, 2: In}, r.verdicts)
+	r.record(2, 0, 4)
+	require.Equal(t, []emitted{{1, 0, 0}, {1, 0, 1}, {1, 0, 4}}, r.taken())
+	require.Len(t, r.defined, 2)
+	require.Same(t, again, r.defined[1])
+
+	// News of a container in use are told at once, others' when they are used.
+	stale := pod(1, "shop", "a", "cart")
+	stale.Stale = true
+	r.feed.tell(known(1, stale), known(2, stale), known(3, pod(2, "shop", "b", "cart")))
+	r.Flush()
+	require.Len(t, r.defined, 3)
+	require.Same(t, stale, r.defined[2])
+	r.close(3)
+}
+
+func TestForgottenCgroupLeavesNothing(t *testing.T) {
+	r := newRig(t, Options{Selection: inShop}, known(1, pod(1, "shop", "a")), known(2, pod(1, "shop", "a")), state(3, container.Host))
+	r.record(1, 0, 0)
+	r.record(4, 0, 1)
+	r.feed.tell(container.Change{CgroupID: 1, State: container.Known, Container: pod(1, "shop", "a"), Gone: true})
+	r.Flush()
+	require.Equal(t, map[uint64]Verdict{2: In, 3: Out}, r.verdicts)
+	require.Len(t, r.subjects, 1)
+	r.feed.tell(container.Change{CgroupID: 2, Gone: true}, container.Change{CgroupID: 3, Gone: true},
+		// One that was never known, and one of which all news come at once.
+		container.Change{CgroupID: 4, Gone: true},
+		container.Change{CgroupID: 5, State: container.Known, Container: pod(5, "shop", "z"), Gone: true})
+	r.record(5, 0, 2)
+	require.Empty(t, r.verdicts)
+	require.Empty(t, r.subjects)
+	require.EqualValues(t, 1, r.Withheld())
+	r.Close()
+	require.Equal(t, []emitted{{1, 0, 0}}, r.taken())
+	require.EqualValues(t, 2, r.Withheld(), "a cgroup that is forgotten is unknown again")
+	require.Len(t, r.cgroups, 2, "that one, and the machine")
+	r.close(1)
+}
+
+// TestForgottenTargetIsStillNamed: a record may wait behind one that waits longer.
+func TestForgottenTargetIsStillNamed(t *testing.T) {
+	r := newRig(t, Options{Target: &theirs}, known(1, pod(1, "shop", "a")), known(2, pod(2, "shop", "b")), known(3, pod(3, "shop", "c")))
+	r.record(1, 8, 0)
+	r.record(1, 2, 1)
+	r.record(3, 8, 2)
+	r.feed.tell(container.Change{CgroupID: 2, Gone: true}, container.Change{CgroupID: 3, Gone: true})
+	r.Flush()
+	require.Equal(t, []emitted{{3, UnresolvedRef, 2}}, r.taken(), "a cgroup is forgotten with all that waits")
+	r.feed.tell(container.Change{CgroupID: 8, Gone: true})
+	r.Flush()
+	require.Equal(t, []emitted{{1, UnresolvedRef, 0}, {1, 2, 1}}, r.taken())
+	r.close(3)
+}
+
+func TestMemoryOfWaitingRecordsIsBounded(t *testing.T) {
+	const limit = 10_000
+	r := newRig(t, Options{Selection: Selection{Host: true}, HoldBytes: limit})
+	const n = 1000
+	for i := range uint64(n) {
+		r.record(i%7+1, 0, i)
+		require.LessOrEqual(t, r.held.bytes, limit)
+	}
+	out := r.taken()
+	require.NotEmpty(t, out)
+	for i, o := range out {
+		require.Equal(t, emitted{UnresolvedRef, 0, uint64(i)}, o, "the oldest go first")
+	}
+	// What was let go for lack of room may still become known.
+	for id := range uint64(7) {
+		r.feed.tell(known(id+1, pod(uint32(id+1), "shop", "a")))
+	}
+	r.Flush()
+	rest := r.taken()
+	require.Len(t, rest, n-len(out))
+	for _, o := range rest {
+		require.EqualValues(t, o.number%7+1, o.ref)
+	}
+	r.close(n)
+
+	tiny := newRig(t, Options{HoldBytes: 1})
+	tiny.record(1, 0, 0)
+	require.Len(t, tiny.taken(), 1, "one that is larger than all memory doesn't wait")
+	tiny.close(1)
+}
+
+func TestSilentRegistryDoesNotFillTheMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Hold: time.Millisecond})
+		for i := range uint64(3 * maxOverdue) {
+			r.record(i+1, 0, i)
+			time.Sleep(time.Millisecond)
+			r.Flush()
+			require.LessOrEqual(t, len(r.cgroups), maxOverdue+2)
+		}
+		r.close(3 * maxOverdue)
+	})
+}
+
+func TestSecondProcess(t *testing.T) {
+	world := []container.Change{
+		known(1, pod(1, "shop", "a")), known(2, pod(2, "shop", "b")), known(3, pod(3, "bank", "c")), state(5, container.Host),
+	}
+	const mine, yours = "mine", "your"
+	blank := "\x00\x00\x00\x00"
+	for _, test := range []struct {
+		name            string
+		selection       Selection
+		cgroup, target  uint64
+		want            []emitted
+		maker, receiver string
+	}{
+		{"both are seen", inShop, 1, 2, []emitted{{1, 2, 7}}, mine, yours},
+		{"both are one", inShop, 1, 1, []emitted{{1, 1, 7}}, mine, yours},
+		{"to another namespace", inShop, 1, 3, []emitted{{1, HiddenRef, 7}}, mine, blank},
+		{"from another namespace", inShop, 3, 2, []emitted{{HiddenRef, 2, 7}}, blank, yours},
+		{"from the host", inShop, 5, 2, []emitted{{HiddenRef, 2, 7}}, blank, yours},
+		{"from the host, which may be seen", Selection{Namespaces: []string{"shop"}, Host: true}, 5, 2, []emitted{{HostRef, 2, 7}}, mine, yours},
+		{"to the host, with all containers", Selection{}, 3, 5, []emitted{{3, HiddenRef, 7}}, mine, blank},
+		{"on the machine", machine, 5, 3, []emitted{{HostRef, 3, 7}}, mine, yours},
+		{"none is seen", inShop, 3, 5, nil, "", ""},
+		{"from nobody knows where", inShop, 8, 2, []emitted{{HiddenRef, 2, 7}}, blank, yours},
+		{"to nobody knows where", inShop, 1, 8, []emitted{{1, HiddenRef, 7}}, mine, blank},
+		{"to nobody knows where, with all containers", Selection{}, 1, 8, []emitted{{1, UnresolvedRef, 7}}, mine, yours},
+		{"from nobody knows where to another namespace", inShop, 8, 3, nil, "", ""},
+		{"to nobody", inShop, 1, 0, []emitted{{1, HiddenRef, 7}}, mine, blank},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, Options{Selection: test.selection, Target: &theirs}, world...)
+			r.record(test.cgroup, test.target, 7)
+			r.Close()
+			require.Equal(t, test.want, r.out)
+			unknown := test.cgroup == 8 || test.target == 8
+			if len(test.want) == 0 {
+				require.Equal(t, unknown, r.Withheld() == 1)
+				r.close(0)
+				return
+			}
+			require.Equal(t, test.cgroup == 8, r.Unresolved() == 1)
+			got := r.bytes[0]
+			require.Equal(t, test.maker, string(got[nameAt:nameAt+4]))
+			require.Equal(t, test.receiver, string(got[theirsAt:theirsAt+4]))
+			require.Equal(t, test.maker == blank, maker.id(got) == 0)
+			require.Equal(t, test.receiver == blank, string(got[length:]) != "/path", "the tail is %q", got[length:])
+			require.Equal(t, test.receiver == blank, binary.NativeEndian.Uint32(got[tailAt:]) == 0)
+			r.close(1)
+		})
+	}
+	_, err := New(Options{Target: &theirs, SetVerdict: func(uint64, Verdict) error { return nil }})
+	require.Error(t, err)
+}
+
+// TestTargetsKeepTheOrder: a record whose target isn't known holds up those of its
+// maker, and nobody else's.
+func TestTargetsKeepTheOrder(t *testing.T) {
+	r := newRig(t, Options{Target: &theirs}, known(1, pod(1, "shop", "a")), known(2, pod(2, "shop", "b")))
+	r.record(1, 8, 0)
+	r.record(1, 2, 1)
+	r.record(2, 1, 2)
+	r.record(1, 9, 3)
+	r.record(1, 8, 4)
+	require.Equal(t, []emitted{{2, 1, 2}}, r.taken())
+	r.feed.tell(known(8, pod(8, "shop", "c")))
+	r.Flush()
+	require.Equal(t, []emitted{{1, 8, 0}, {1, 2, 1}}, r.taken())
+	r.feed.tell(known(9, pod(9, "shop", "d")))
+	r.Flush()
+	require.Equal(t, []emitted{{1, 9, 3}, {1, 8, 4}}, r.taken())
+	r.close(5)
+}
+
+func TestShortRecordIsNobodys(t *testing.T) {
+	r := newRig(t, Options{})
+	r.in++
+	r.Record([]byte{1, 2, 3})
+	require.Empty(t, r.taken())
+	require.EqualValues(t, 1, r.Filtered())
+	r.close(0)
+	short := []byte{1, 2, 3, 4, 5}
+	(&Identity{Parts: []Part{{Offset: 2, Size: 100}, {Offset: 90, Size: 4}, {Offset: 1, Size: 4, Tail: true}}}).blank(short)
+	require.Equal(t, []byte{1, 0, 0, 0, 0}, short)
+}
+
+func TestFilterThatTakesNoVerdictsCostsNothingElse(t *testing.T) {
+	r := newRig(t, Options{Selection: inShop})
+	r.refuse = true
+	r.feed.tell(known(1, pod(1, "shop", "a")), state(2, container.Host))
+	r.record(1, 0, 0)
+	r.record(2, 0, 1)
+	require.EqualValues(t, 2, r.VerdictErrors())
+	require.Equal(t, []emitted{{1, 0, 0}}, r.taken())
+	// The next change tries again.
+	r.refuse = false
+	r.feed.tell(state(2, container.Host))
+	r.Flush()
+	require.Equal(t, map[uint64]Verdict{2: Out}, r.verdicts)
+	r.close(1)
+}
