@@ -62,11 +62,11 @@ func play(t *testing.T, seed uint64, selection Selection, targets bool) {
 		id := owner[out.number]
 		require.GreaterOrEqual(t, out.number, last[id], "records of cgroup %d are out of order", id)
 		last[id] = out.number
-		switch {
-		case out.ref == UnresolvedRef:
+		switch out.ref {
+		case UnresolvedRef:
 			require.True(t, selection.All())
 			unresolved++
-		case out.ref == HiddenRef:
+		case HiddenRef:
 			require.True(t, targets)
 			require.NotEqual(t, uint32(HiddenRef), out.target)
 		default:
