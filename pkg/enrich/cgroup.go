@@ -27,14 +27,16 @@ type cgroup struct {
 type subject struct {
 	container *container.Container
 	cgroups   int
-	// told says that it has been explained, news that it has changed since.
-	told, news bool
+	// told is the round in which it was last explained, news that it has changed since.
+	told uint64
+	news bool
 }
 
-func (s *subject) tell(define func(*container.Container)) {
-	if !s.told || s.news {
-		s.told, s.news = true, false
-		define(s.container)
+// tell explains a container, unless that was done.
+func (e *Enricher) tell(s *subject) {
+	if s.told != e.round || s.news {
+		s.told, s.news = e.round, false
+		e.opts.Define(s.container)
 	}
 }
 
@@ -115,8 +117,8 @@ func (e *Enricher) see(c *cgroup, now sight) {
 		e.overdue--
 	}
 	c.sight = now
-	if s := c.subject; s != nil && s.told && e.visible(c) {
-		s.tell(e.opts.Define)
+	if s := c.subject; s != nil && s.told == e.round && e.visible(c) {
+		e.tell(s)
 	}
 	switch now {
 	case shown:

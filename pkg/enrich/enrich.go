@@ -79,7 +79,9 @@ type Enricher struct {
 	changes   []container.Change
 	held      holdList
 	overdue   int
-	explained [2]bool
+	// round is how often all explanations had to begin anew, counted from 1.
+	round     uint64
+	explained [2]uint64
 
 	unresolved, withheld, filtered atomic.Uint64
 	verdictErrors                  atomic.Uint64
@@ -96,7 +98,10 @@ func New(opts Options) (*Enricher, error) {
 	if opts.HoldBytes == 0 {
 		opts.HoldBytes = DefaultHoldBytes
 	}
-	e := &Enricher{opts: opts, all: opts.Selection.All(), cgroups: map[uint64]*cgroup{}, subjects: map[uint32]*subject{}}
+	e := &Enricher{
+		opts: opts, all: opts.Selection.All(), round: 1,
+		cgroups: map[uint64]*cgroup{}, subjects: map[uint32]*subject{},
+	}
 	// A row for the whole machine, as tables may have, is of no cgroup.
 	machine := &cgroup{sight: hidden}
 	if e.all && opts.Selection.Host || opts.Selection.Machine {
@@ -158,8 +163,15 @@ func (e *Enricher) Flush() {
 	}
 }
 
-// Close lets go of all records that wait.
-func (e *Enricher) Close() {
+// Waiting says whether any record waits.
+func (e *Enricher) Waiting() bool { return e.held.oldest != nil }
+
+// Again says that explanations have not arrived: each is given once more before the
+// reference's next use.
+func (e *Enricher) Again() { e.round++ }
+
+// Release lets go of all records that wait, at the end or whenever they can't wait on.
+func (e *Enricher) Release() {
 	e.Flush()
 	for e.held.oldest != nil {
 		e.release(e.held.oldest)
@@ -222,7 +234,7 @@ func (e *Enricher) expose(c *cgroup, identity *Identity, record []byte) uint32 {
 func (e *Enricher) refer(c *cgroup) uint32 {
 	switch {
 	case c.subject != nil:
-		c.subject.tell(e.opts.Define)
+		e.tell(c.subject)
 		return c.subject.container.Ref
 	case c.sight == shown:
 		return HostRef
@@ -233,8 +245,8 @@ func (e *Enricher) refer(c *cgroup) uint32 {
 
 // explain explains one of the two references that stand for no container.
 func (e *Enricher) explain(ref uint32) {
-	if told := &e.explained[ref-HiddenRef]; !*told {
-		*told = true
+	if told := &e.explained[ref-HiddenRef]; *told != e.round {
+		*told = e.round
 		e.opts.Define(&container.Container{Ref: ref, Unresolved: true})
 	}
 }

@@ -140,7 +140,7 @@ func (r *rig) taken() []emitted {
 // close checks that nothing is left or unaccounted for, given what was emitted in all.
 func (r *rig) close(emitted int) {
 	r.tb.Helper()
-	r.Close()
+	r.Release()
 	require.Nil(r.tb, r.held.oldest)
 	require.Nil(r.tb, r.held.youngest)
 	require.Zero(r.tb, r.held.bytes)
@@ -183,7 +183,7 @@ func TestWhoSeesWhat(t *testing.T) {
 				r.record(id, 0, id)
 			}
 			r.record(0, 0, 9)
-			r.Close()
+			r.Release()
 			var refs []uint32
 			for _, out := range r.taken() {
 				refs = append(refs, out.ref)
@@ -319,7 +319,7 @@ func TestForgottenCgroupLeavesNothing(t *testing.T) {
 	require.Empty(t, r.verdicts)
 	require.Empty(t, r.subjects)
 	require.EqualValues(t, 1, r.Withheld())
-	r.Close()
+	r.Release()
 	require.Equal(t, []emitted{{1, 0, 0}}, r.taken())
 	require.EqualValues(t, 2, r.Withheld(), "a cgroup that is forgotten is unknown again")
 	require.Len(t, r.cgroups, 2, "that one, and the machine")
@@ -416,7 +416,7 @@ func TestSecondProcess(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t, Options{Selection: test.selection, Target: &theirs}, world...)
 			r.record(test.cgroup, test.target, 7)
-			r.Close()
+			r.Release()
 			require.Equal(t, test.want, r.out)
 			unknown := test.cgroup == 8 || test.target == 8
 			if len(test.want) == 0 {
@@ -467,6 +467,26 @@ func TestShortRecordIsNobodys(t *testing.T) {
 	short := []byte{1, 2, 3, 4, 5}
 	(&Identity{Parts: []Part{{Offset: 2, Size: 100}, {Offset: 90, Size: 4}, {Offset: 1, Size: 4, Tail: true}}}).blank(short)
 	require.Equal(t, []byte{1, 0, 0, 0, 0}, short)
+}
+
+// TestLostExplanationsAreGivenAgain: whoever sends them may have had no room.
+func TestLostExplanationsAreGivenAgain(t *testing.T) {
+	r := newRig(t, Options{Target: &theirs}, known(1, pod(1, "shop", "a")), known(2, pod(2, "shop", "b")), state(3, container.Host))
+	for range 2 {
+		r.defined = nil
+		r.record(1, 3, 0)
+		r.record(1, 3, 0)
+		require.Len(t, r.defined, 2, "a pod, and what is hidden")
+		r.Again()
+		news := pod(1, "shop", "a")
+		r.feed.tell(known(1, news))
+		r.Flush()
+		require.Len(t, r.defined, 2, "news come with the next use")
+	}
+	require.False(t, r.Waiting())
+	r.record(9, 1, 0)
+	require.True(t, r.Waiting())
+	r.close(5)
 }
 
 func TestFilterThatTakesNoVerdictsCostsNothingElse(t *testing.T) {

@@ -55,7 +55,7 @@ func play(t *testing.T, seed uint64, selection Selection, targets bool) {
 		}
 		require.LessOrEqual(t, r.held.bytes, memory)
 	}
-	r.Close()
+	r.Release()
 	last := map[uint64]uint64{}
 	unresolved := 0
 	for _, out := range r.out {
