@@ -72,13 +72,13 @@ type Options struct {
 // Enricher attaches containers to the records of one run. Its methods are called by
 // the tracer's goroutine, but for the counters, which anyone may read.
 type Enricher struct {
-	opts      Options
-	all       bool
-	cgroups   map[uint64]*cgroup
-	subjects  map[uint32]*subject
-	changes   []container.Change
-	held      holdList
-	overdue   int
+	opts     Options
+	all      bool
+	cgroups  map[uint64]*cgroup
+	subjects map[uint32]*subject
+	changes  []container.Change
+	held     holdList
+	overdue  int
 	// round is how often all explanations had to begin anew, counted from 1.
 	round     uint64
 	explained [2]uint64
