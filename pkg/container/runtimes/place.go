@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtimes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"nodegadget.dev/pkg/container"
+	"nodegadget.dev/pkg/container/containerd"
+	"nodegadget.dev/pkg/container/cri"
+	"nodegadget.dev/pkg/container/runtimes/socket"
+)
+
+// errNotLooked is a place's error before it was first looked at.
+var errNotLooked = fmt.Errorf("not looked for yet: %w", fs.ErrNotExist)
+
+// place is where a runtime's socket may be. Its connection is kept once it is made:
+// it is established anew by itself when the runtime was restarted.
+type place struct {
+	socket   socket.Socket
+	timeout  time.Duration
+	identity socket.Identity
+	conn     *grpc.ClientConn
+
+	// runtime is nil until who listens has said who it is; err is why it can't be
+	// asked now. Resolver.mu guards both.
+	runtime runtime
+	err     error
+}
+
+// runtime is what both kinds of resolvers are.
+type runtime interface {
+	container.Resolver
+	// Probe asks the runtime who it is, for Name.
+	Probe(ctx context.Context) error
+}
+
+func (p *place) close() {
+	if p.conn != nil {
+		p.conn.Close()
+	}
+}
+
+// look looks at every place. Unless all is set it leaves those in peace that are as
+// they were found, and does nothing if that was just done.
+func (r *Resolver) look(ctx context.Context, all bool) {
+	r.looking.Lock()
+	defer r.looking.Unlock()
+	if !all && time.Since(r.looked) < lookAgain {
+		return
+	}
+	before := r.Name()
+	for _, p := range r.places {
+		found, err := p.look(ctx, all)
+		if ctx.Err() != nil {
+			return // The caller has no more time: that isn't the runtime's fault.
+		}
+		r.note(p, found, err)
+	}
+	if after := r.Name(); after != before || r.looked.IsZero() {
+		r.opts.Log.Info("looked for container runtimes", "found", after)
+	}
+	r.looked = time.Now()
+}
+
+// note remembers what was found at a place. A runtime that doesn't answer any more
+// is still asked, as it may be back at any moment, but not one whose socket is gone.
+func (r *Resolver) note(p *place, found runtime, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.err = err
+	switch {
+	case found != nil:
+		p.runtime = found
+	case isMissing(err):
+		p.runtime = nil
+	}
+}
+
+// look says who listens at a place. The caller holds Resolver.looking.
+func (p *place) look(ctx context.Context, all bool) (runtime, error) {
+	identity, err := p.socket.Identity()
+	if err != nil {
+		p.identity = socket.Identity{}
+		return nil, err
+	}
+	same := identity == p.identity
+	if same && p.err == nil && !all {
+		return p.runtime, nil
+	}
+	if p.conn == nil {
+		if p.conn, err = p.socket.Connect(); err != nil {
+			return nil, err
+		}
+	}
+	if !same {
+		// Somebody listens who didn't when connecting last failed.
+		p.conn.ResetConnectBackoff()
+		p.identity = identity
+	}
+	return p.recognise(ctx)
+}
+
+// recognise asks who listens. What isn't containerd may be any runtime with CRI.
+// containerd isn't asked through CRI, though it has that: it knows less there.
+func (p *place) recognise(ctx context.Context) (runtime, error) {
+	if p.runtime != nil {
+		if err := p.runtime.Probe(ctx); !isOther(err) {
+			return p.runtime, err
+		}
+	}
+	native, err := containerd.New(containerd.Options{Conn: p.conn, Socket: p.socket.Path, Timeout: p.timeout})
+	if err != nil {
+		return nil, err
+	}
+	err = native.Probe(ctx)
+	if !isOther(err) {
+		return probed(native, err)
+	}
+	other := cri.New(cri.Options{Conn: p.conn, Socket: p.socket.Path, Timeout: p.timeout})
+	return probed(other, other.Probe(ctx))
+}
+
+// probed is the runtime unless there is an error.
+func probed(found runtime, err error) (runtime, error) {
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// isOther says that somebody answered, but isn't who was asked for.
+func isOther(err error) bool {
+	return errdefs.IsNotImplemented(err) || status.Code(err) == codes.Unimplemented
+}
+
+// isMissing says that there is no socket, whatever there is instead.
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
