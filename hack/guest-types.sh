@@ -13,7 +13,8 @@ dir=$1
 corpus=${NODEGADGET_CACHE:-$HOME/.cache/nodegadget}/corpus
 rm -rf "$dir"
 mkdir -p "$dir/foreign"
-bin/btfgen build --quiet --strict --archive "$corpus" --out "$dir/btf.bundle" gadgets/*/gadget.*.o
+bin/btfgen build --quiet --strict --archive "$corpus" --out "$dir/btf.bundle" \
+	gadgets/*/gadget.*.o pkg/container/bpf/tracker.*.o
 for pattern in bullseye/x86_64/5.10.0-*-cloud-amd64 13/x86_64/6.12.*-cloud-amd64; do
 	# shellcheck disable=SC2206 # a pattern
 	found=("$corpus"/debian/$pattern.btf.tar.xz)

@@ -37,6 +37,6 @@ go build -trimpath -buildvcs=false -o /usr/local/bin/btfgen ./cmd/btfgen
 status=0
 # shellcheck disable=SC2086
 btfgen build --archive "$archive" --arch "$arch" --cache /root/.cache/btfgen --out "$out" ${BTFGEN_ARGS-} \
-	gadgets/*/gadget."$arch".o || status=$?
+	gadgets/*/gadget."$arch".o pkg/container/bpf/tracker."$arch".o || status=$?
 # 3 says that broken entries were named and skipped.
 if ((status != 3)); then exit "$status"; fi
