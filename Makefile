@@ -37,7 +37,7 @@ SUMMARY := build/testsummary $(if $(TALLY),-tally $(TALLY))
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+		/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
 run: build ## Build, then trace exec on this machine
@@ -46,7 +46,7 @@ run: build ## Build, then trace exec on this machine
 .PHONY: test
 test: objects deps-test build/testsummary ## Vet, and run all tests; as root also those on this kernel
 	go vet ./...
-	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image)$$')
+	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image|e2e)$$')
 	$(SUMMARY) test -timeout 30m -count 1 ./test/live
 
 ##@ Build
@@ -132,6 +132,11 @@ test-kernels: deps-kernels corpus build build/testsummary ## Run the live tests 
 	$(SUMMARY) read build/kernels/*.log build/kernels/untyped/*.log || status=1; \
 	exit $$status
 
+.PHONY: test-e2e
+test-e2e: deps-e2e build build/testsummary ## Run the tests on a real cluster of two nodes, which it brings up
+	go run ./test/e2e/lab build
+	$(SUMMARY) test -timeout 20m -count 1 ./test/e2e
+
 .PHONY: corpus
 corpus: deps-kernels ## Collect the types of 50 and more kernels, as BTFHub's archive has them
 	go run ./test/kernels corpus $(CORPUS_ARGS)
@@ -153,6 +158,6 @@ ci: ## Run the whole gate, as CI does
 build/testsummary: $(wildcard hack/testsummary/*.go)
 	@go build -o $@ ./hack/testsummary
 
-.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench
-deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench: deps-%:
+.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench deps-e2e
+deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench deps-e2e: deps-%:
 	@hack/deps.sh $*

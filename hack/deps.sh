@@ -3,8 +3,8 @@
 #
 # Usage: hack/deps.sh GROUP...
 #
-# Installs what the named groups (build, generate, lint, kernels, test,
-# image, bench) need and this machine lacks, at the versions of hack/versions.env, and says
+# Installs what the named groups (build, generate, lint, kernels, test, image,
+# bench, e2e) need and this machine lacks, at the versions of hack/versions.env, and says
 # what it installs. Silent when everything is there. Debian packages need root; Go
 # tools go to the cache ($NODEGADGET_CACHE, default ~/.cache/nodegadget).
 set -euo pipefail
@@ -41,7 +41,12 @@ for group in "$@"; do
 	test) debs+=("$DEB_BPFTOOL" "$DEB_DWARVES" "$DEB_XZ") ;;
 	image) debs+=("$DEB_BUILDAH" "$DEB_MMDEBSTRAP") ;;
 	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE" "$DEB_BPFTOOL" "$DEB_XZ") ;;
-	*) die "unknown group $group: want build, generate, lint, kernels, test, image or bench" ;;
+	e2e)
+		debs+=("$DEB_ETCD" "$DEB_CNI" "$DEB_IPTABLES" "$DEB_IPROUTE" "$DEB_BUSYBOX")
+		# Docker's containerd.io has both, and can't stand beside Debian's.
+		if ! command -v containerd >/dev/null; then debs+=("$DEB_CONTAINERD" "$DEB_RUNC"); fi
+		;;
+	*) die "unknown group $group: want build, generate, lint, kernels, test, image, bench or e2e" ;;
 	esac
 done
 
@@ -127,6 +132,9 @@ check_commands() {
 		libelf-dev) [[ -e /usr/include/libelf.h ]] ;;
 		dwarves) command -v pahole >/dev/null ;;
 		libbpf-tools) command -v opensnoop >/dev/null ;;
+		etcd-server) command -v etcd >/dev/null ;;
+		containernetworking-plugins) [[ -e /usr/lib/cni/bridge || -e /opt/cni/bin/bridge || -e /usr/libexec/cni/bridge ]] ;;
+		iproute2) command -v ip >/dev/null ;;
 		*) command -v "${pin%%=*}" >/dev/null ;;
 		esac || missing+=("$pin")
 	done
