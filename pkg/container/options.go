@@ -30,7 +30,11 @@ type Options struct {
 	// are forgotten first.
 	MaxGone int
 	// Log gets what an operator should know; nil is nothing.
+	// Log gets what an operator should know; nil is nothing.
 	Log *slog.Logger
+
+	// buffer is the size of the tracker's in bytes, 0 for the usual; tests fill it.
+	buffer uint32
 }
 
 const (

@@ -22,6 +22,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"google.golang.org/grpc"
 
 	"nodegadget.dev/pkg/container"
@@ -79,7 +80,8 @@ func (r *Resolver) Probe(ctx context.Context) error {
 	defer cancel()
 	version, err := r.client.Version(ctx)
 	if err != nil {
-		return fmt.Errorf("asking containerd for its version: %w", err)
+		// This one call of the client's returns gRPC's error as it is.
+		return fmt.Errorf("asking containerd for its version: %w", errgrpc.ToNative(err))
 	}
 	r.version.Store(&version.Version)
 	return nil

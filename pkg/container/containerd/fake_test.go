@@ -4,17 +4,17 @@ package containerd
 
 import (
 	"context"
+	"maps"
 	"net"
-	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	containersapi "github.com/containerd/containerd/api/services/containers/v1"
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	namespacesapi "github.com/containerd/containerd/api/services/namespaces/v1"
 	versionapi "github.com/containerd/containerd/api/services/version/v1"
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/pkg/filters"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/stretchr/testify/require"
@@ -22,16 +22,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // fake answers as containerd does, from its fields.
 type fake struct {
-	containersapi.UnimplementedContainersServer
-	imagesapi.UnimplementedImagesServer
-	namespacesapi.UnimplementedNamespacesServer
-	versionapi.UnimplementedVersionServer
-
 	mu sync.Mutex
 	// containers are by namespace, images by name and the same in all.
 	containers map[string][]*containersapi.Container
@@ -47,10 +41,10 @@ func (f *fake) serve(tb testing.TB, path string) (stop func()) {
 	listener, err := net.Listen("unix", path)
 	require.NoError(tb, err)
 	server := grpc.NewServer(grpc.UnaryInterceptor(f.unary))
-	containersapi.RegisterContainersServer(server, f)
-	imagesapi.RegisterImagesServer(server, images{f})
-	namespacesapi.RegisterNamespacesServer(server, spaces{f})
-	versionapi.RegisterVersionServer(server, f)
+	containersapi.RegisterContainersServer(server, containersService{fake: f})
+	imagesapi.RegisterImagesServer(server, imagesService{fake: f})
+	namespacesapi.RegisterNamespacesServer(server, namespacesService{fake: f})
+	versionapi.RegisterVersionServer(server, versionService{})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -62,7 +56,7 @@ func (f *fake) serve(tb testing.TB, path string) (stop func()) {
 }
 
 func (f *fake) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	f.count(filepath.Base(filepath.Dir(info.FullMethod)) + "/" + filepath.Base(info.FullMethod))
+	f.count(info.FullMethod)
 	if f.hanging() {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -77,6 +71,7 @@ func (f *fake) hanging() bool {
 }
 
 func (f *fake) count(method string) {
+	_, method, _ = strings.Cut(method, ".v1.")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.calls == nil {
@@ -94,7 +89,12 @@ func (f *fake) taken() map[string]int {
 	return calls
 }
 
-func (f *fake) Get(ctx context.Context, request *containersapi.GetContainerRequest) (*containersapi.GetContainerResponse, error) {
+type containersService struct {
+	containersapi.UnimplementedContainersServer
+	*fake
+}
+
+func (f containersService) Get(ctx context.Context, request *containersapi.GetContainerRequest) (*containersapi.GetContainerResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	namespace, _ := namespaces.Namespace(ctx)
@@ -106,8 +106,8 @@ func (f *fake) Get(ctx context.Context, request *containersapi.GetContainerReque
 	return nil, status.Errorf(codes.NotFound, "container %q in namespace %q: not found", request.GetID(), namespace)
 }
 
-func (f *fake) ListStream(request *containersapi.ListContainersRequest, stream containersapi.Containers_ListStreamServer) error {
-	f.count("containerd.services.containers.v1.Containers/ListStream")
+func (f containersService) ListStream(request *containersapi.ListContainersRequest, stream containersapi.Containers_ListStreamServer) error {
+	f.count("/containerd.services.containers.v1.Containers/ListStream")
 	filter, err := filters.ParseAll(request.GetFilters()...)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
@@ -129,26 +129,53 @@ func (f *fake) ListStream(request *containersapi.ListContainersRequest, stream c
 	return nil
 }
 
-func (f *fake) Version(context.Context, *emptypb.Empty) (*versionapi.VersionResponse, error) {
-	return &versionapi.VersionResponse{Version: "v9.8.7"}, nil
+type imagesService struct {
+	imagesapi.UnimplementedImagesServer
+	*fake
 }
 
-// images and spaces are other services of the fake, whose methods have the same names.
-type images struct{ *fake }
-
-func (i images) Get(_ context.Context, request *imagesapi.GetImageRequest) (*imagesapi.GetImageResponse, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if image, ok := i.images[request.GetName()]; ok {
+func (f imagesService) Get(_ context.Context, request *imagesapi.GetImageRequest) (*imagesapi.GetImageResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if image, ok := f.images[request.GetName()]; ok {
 		return &imagesapi.GetImageResponse{Image: image}, nil
 	}
 	return nil, status.Errorf(codes.NotFound, "image %q: not found", request.GetName())
 }
 
-func (i images) List(context.Context, *imagesapi.ListImagesRequest) (*imagesapi.ListImagesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not asked for")
+type namespacesService struct {
+	namespacesapi.UnimplementedNamespacesServer
+	*fake
 }
 
-func (i images) Update(context.Context, *imagesapi.UpdateImageRequest) (*imagesapi.UpdateImageResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not asked for")
+func (f namespacesService) List(context.Context, *namespacesapi.ListNamespacesRequest) (*namespacesapi.ListNamespacesResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	response := &namespacesapi.ListNamespacesResponse{}
+	for _, name := range slices.Sorted(maps.Keys(f.containers)) {
+		response.Namespaces = append(response.Namespaces, &namespacesapi.Namespace{Name: name})
+	}
+	return response, nil
+}
+
+type versionService struct {
+	versionapi.UnimplementedVersionServer
+}
+
+func (versionService) Version(context.Context, *emptypb.Empty) (*versionapi.VersionResponse, error) {
+	return &versionapi.VersionResponse{Version: "v9.8.7"}, nil
+}
+
+// serveNothing answers that it doesn't know what it is asked for.
+func serveNothing(tb testing.TB, path string) {
+	tb.Helper()
+	listener, err := net.Listen("unix", path)
+	require.NoError(tb, err)
+	server := grpc.NewServer()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener)
+	}()
+	tb.Cleanup(func() { server.Stop(); <-done })
 }
