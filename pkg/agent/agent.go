@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"nodegadget.dev/pkg/btf/kernel"
+	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/version"
 	"nodegadget.dev/pkg/wire"
@@ -41,6 +42,8 @@ type Options struct {
 	Types kernel.Types
 	// Node is the node's name.
 	Node string
+	// Containers are the node's; nil if they aren't known. The agent closes them.
+	Containers *container.Registry
 	// QueueSize bounds what waits for one client, in bytes; 0: DefaultQueueSize.
 	QueueSize int
 	// MaxRuns bounds the number of runs at a time; 0: DefaultMaxRuns.
@@ -82,6 +85,9 @@ func (a *Agent) Close() {
 	a.stopRuns()
 	if a.opts.Chooser != nil {
 		a.opts.Chooser.Close()
+	}
+	if a.opts.Containers != nil {
+		a.opts.Containers.Close()
 	}
 }
 
@@ -178,7 +184,7 @@ func grpcError(err error, verbose bool) error {
 		return status.Error(codes.NotFound, text)
 	case errors.Is(err, errUsage):
 		return status.Error(codes.InvalidArgument, text)
-	case isTypesError(err):
+	case isTypesError(err), errors.Is(err, errUnsupported):
 		return status.Error(codes.FailedPrecondition, text)
 	}
 	return status.Error(codes.Internal, text)

@@ -4,8 +4,10 @@ package agent
 
 import (
 	"bytes"
+	"slices"
 	"sync/atomic"
 
+	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/event"
 	"nodegadget.dev/pkg/wire"
 )
@@ -17,19 +19,48 @@ const (
 	batchBytes   = 32 << 10
 	// A table's interval is sent in few messages, each within wire.MaxMessage.
 	intervalBytes = 256 << 10
+	// explanationBytes is what a container is counted with that a batch explains.
+	explanationBytes = 1 << 10
 )
+
+// parcel is a batch, with the containers that have to be explained before it.
+type parcel struct {
+	wire.Batch
+	containers []*container.Container
+}
+
+// size is what the parcel counts for in the queue's limit.
+func (p *parcel) size() int64 {
+	return int64(len(p.Records) + 4*len(p.Targets) + explanationBytes*len(p.containers))
+}
+
+func (p *parcel) reset() {
+	p.Records, p.Targets, p.Count, p.Sequence, p.IntervalEnd = p.Records[:0], p.Targets[:0], 0, 0, false
+	clear(p.containers)
+	p.containers = p.containers[:0]
+}
+
+// clone is a parcel that takes no more memory than it has to.
+func (p *parcel) clone() *parcel {
+	c := &parcel{containers: slices.Clone(p.containers)}
+	c.Sequence, c.Count, c.IntervalEnd = p.Sequence, p.Count, p.IntervalEnd
+	c.Records, c.Targets = bytes.Clone(p.Records), slices.Clone(p.Targets)
+	return c
+}
 
 // queue makes batches of records and keeps a bounded number of bytes of them for
 // a client. Its writer never waits: a batch that finds no room is dropped and counted.
 type queue struct {
 	filter   *event.Filter
 	interval bool
-	batches  chan *wire.Batch
-	spare    chan *wire.Batch
+	batches  chan *parcel
+	spare    chan *parcel
 	limit    int64
 	waiting  atomic.Int64
 	lost     atomic.Uint64
-	current  *wire.Batch
+	current  *parcel
+	// unexplained is called when explanations of containers are dropped.
+	unexplained func()
 	// sequence counts the records that passed the filter. Its writer is the
 	// tracer's goroutine; others read it when that has ended.
 	sequence uint64
@@ -38,33 +69,45 @@ type queue struct {
 func newQueue(size int, filter *event.Filter, interval bool) *queue {
 	// No batch is smaller than one record, and few are: bytes are the real limit.
 	slots := max(size/512, 1)
-	q := &queue{
+	return &queue{
 		filter: filter, interval: interval, limit: int64(size),
-		batches: make(chan *wire.Batch, slots), spare: make(chan *wire.Batch, 64),
+		batches: make(chan *parcel, slots), spare: make(chan *parcel, 64),
+		current: &parcel{}, unexplained: func() {},
 	}
-	q.current = &wire.Batch{}
-	return q
 }
 
-// add appends a record to the current batch.
-func (q *queue) add(record []byte) {
+// explain explains a container to the client, before any record that is added later.
+func (q *queue) explain(c *container.Container) {
+	q.current.containers = append(q.current.containers, c)
+}
+
+// add appends a record to the current batch, with the references to its container
+// and to that of its target.
+func (q *queue) add(ref, target uint32, record []byte) {
 	if q.filter != nil && !q.filter.Match(record) {
 		return
 	}
-	b := q.current
-	if b.Count == 0 {
-		b.Sequence = q.sequence
+	p := q.current
+	if p.Count == 0 {
+		p.Sequence = q.sequence
 	}
-	b.Records = wire.AppendRecord(b.Records, 0, record)
-	b.Count++
+	if target != 0 || len(p.Targets) > 0 {
+		// Those before it had none.
+		for len(p.Targets) < int(p.Count) {
+			p.Targets = append(p.Targets, 0)
+		}
+		p.Targets = append(p.Targets, target)
+	}
+	p.Records = wire.AppendRecord(p.Records, ref, record)
+	p.Count++
 	q.sequence++
 	if q.interval {
-		if len(b.Records) >= intervalBytes {
+		if len(p.Records) >= intervalBytes {
 			q.push()
 		}
 		return
 	}
-	if b.Count >= batchRecords || len(b.Records) >= batchBytes {
+	if p.Count >= batchRecords || len(p.Records) >= batchBytes {
 		q.push()
 	}
 }
@@ -76,7 +119,7 @@ func (q *queue) flush() {
 		q.end()
 		return
 	}
-	if q.current.Count > 0 {
+	if q.current.Count > 0 || len(q.current.containers) > 0 {
 		q.push()
 	}
 }
@@ -98,29 +141,30 @@ func (q *queue) end() {
 
 // push says whether the batch found room.
 func (q *queue) push() bool {
-	b := q.current
-	size := int64(len(b.Records))
+	p := q.current
+	size := p.size()
 	if waiting := q.waiting.Load(); size > 0 && waiting > 0 && waiting+size > q.limit {
-		q.drop(b)
+		q.drop(p)
 		return false
 	}
 	// Behind a client that doesn't read, a batch with few records must not keep
 	// the memory of a full one: the limit counts what batches hold.
-	small := len(q.batches) >= cap(q.spare) && 2*len(b.Records) < cap(b.Records)
+	small := len(q.batches) >= cap(q.spare) && 2*len(p.Records) < cap(p.Records)
 	if small {
-		b = &wire.Batch{Sequence: b.Sequence, Count: b.Count, Records: bytes.Clone(b.Records), IntervalEnd: b.IntervalEnd}
+		p = p.clone()
 	}
 	select {
-	case q.batches <- b:
+	case q.batches <- p:
 		q.waiting.Add(size)
 		if small {
-			reset(q.current)
+			q.current.reset()
 			return true
 		}
 		select {
 		case q.current = <-q.spare:
 		default:
-			q.current = &wire.Batch{Records: make([]byte, 0, batchBytes+batchBytes/4)}
+			q.current = &parcel{}
+			q.current.Records = make([]byte, 0, batchBytes+batchBytes/4)
 		}
 		return true
 	default:
@@ -129,27 +173,26 @@ func (q *queue) push() bool {
 	}
 }
 
-func (q *queue) drop(b *wire.Batch) {
-	q.lost.Add(uint64(b.Count))
-	reset(b)
+func (q *queue) drop(p *parcel) {
+	q.lost.Add(uint64(p.Count))
+	if len(p.containers) > 0 {
+		q.unexplained()
+	}
+	p.reset()
 }
 
 // recycle takes a batch back that has been sent. Sending has made its own copy
 // of the bytes by then.
-func (q *queue) recycle(b *wire.Batch) {
-	q.waiting.Add(-int64(len(b.Records)))
-	if cap(b.Records) < batchBytes || cap(b.Records) > 2*batchBytes {
+func (q *queue) recycle(p *parcel) {
+	q.waiting.Add(-p.size())
+	if cap(p.Records) < batchBytes || cap(p.Records) > 2*batchBytes {
 		return
 	}
-	reset(b)
+	p.reset()
 	select {
-	case q.spare <- b:
+	case q.spare <- p:
 	default:
 	}
-}
-
-func reset(b *wire.Batch) {
-	b.Records, b.Count, b.Sequence, b.IntervalEnd = b.Records[:0], 0, 0, false
 }
 
 // close tells the reader that nothing comes any more. The tracer has flushed.

@@ -4,14 +4,15 @@ package agent
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/event"
 	"nodegadget.dev/pkg/gadget"
-	"nodegadget.dev/pkg/wire"
 )
 
 // numbered is a record of a size that holds its number.
@@ -22,8 +23,8 @@ func numbered(n uint64, size int) []byte {
 }
 
 // take returns the batches that wait.
-func take(q *queue) []*wire.Batch {
-	var batches []*wire.Batch
+func take(q *queue) []*parcel {
+	var batches []*parcel
 	for {
 		select {
 		case b := <-q.batches:
@@ -34,7 +35,7 @@ func take(q *queue) []*wire.Batch {
 	}
 }
 
-func counts(batches []*wire.Batch) []uint32 {
+func counts(batches []*parcel) []uint32 {
 	var n []uint32
 	for _, b := range batches {
 		n = append(n, b.GetCount())
@@ -62,7 +63,7 @@ func TestBatchIsSentWhenItIsFull(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			q := newQueue(DefaultQueueSize, nil, test.interval)
 			for i := range test.records {
-				q.add(numbered(uint64(i), test.size))
+				q.add(0, 0, numbered(uint64(i), test.size))
 			}
 			require.Equal(t, test.want, counts(take(q)))
 			require.Equal(t, test.waiting, q.current.Count)
@@ -75,7 +76,7 @@ func TestFlushSendsWhatThereIs(t *testing.T) {
 	q := newQueue(DefaultQueueSize, nil, false)
 	q.flush()
 	require.Empty(t, take(q), "an empty batch says nothing")
-	q.add(numbered(0, 8))
+	q.add(0, 0, numbered(0, 8))
 	q.flush()
 	q.flush()
 	batches := take(q)
@@ -87,10 +88,10 @@ func TestEveryIntervalHasAnEnd(t *testing.T) {
 	q := newQueue(DefaultQueueSize, nil, true)
 	q.flush()
 	for i := range 5 {
-		q.add(numbered(uint64(i), intervalBytes/2))
+		q.add(0, 0, numbered(uint64(i), intervalBytes/2))
 	}
 	q.flush()
-	q.add(numbered(5, 8))
+	q.add(0, 0, numbered(5, 8))
 	q.flush()
 	batches := take(q)
 	require.Equal(t, []uint32{0, 2, 2, 1, 1}, counts(batches))
@@ -110,7 +111,7 @@ func TestLostIntervalStillEnds(t *testing.T) {
 	q := newQueue(4096, nil, true)
 	for interval := range 3 {
 		for i := range 3 {
-			q.add(numbered(uint64(3*interval+i), 1000))
+			q.add(0, 0, numbered(uint64(3*interval+i), 1000))
 		}
 		q.flush()
 	}
@@ -123,13 +124,90 @@ func TestLostIntervalStillEnds(t *testing.T) {
 	require.EqualValues(t, 6, q.lost.Load())
 }
 
+// TestExplanationsComeBeforeTheirUse: with the batch that needs them, and if that has
+// to be dropped, the enricher is asked to explain again.
+func TestExplanationsComeBeforeTheirUse(t *testing.T) {
+	first, second := &container.Container{Ref: 1}, &container.Container{Ref: 2}
+	q := newQueue(4096, nil, false)
+	again := 0
+	q.unexplained = func() { again++ }
+	q.explain(first)
+	q.add(1, 0, numbered(0, 8))
+	q.flush()
+	q.explain(second)
+	q.flush()
+	for i := range uint64(100) {
+		q.add(1, 0, numbered(i, 8))
+		q.flush()
+	}
+	require.Zero(t, again, "what is dropped explains nothing")
+	q.explain(second)
+	q.add(2, 0, numbered(0, 4096))
+	q.flush()
+	require.Equal(t, 1, again)
+	parcels := take(q)
+	require.Equal(t, []*container.Container{first}, parcels[0].containers)
+	require.Equal(t, []*container.Container{second}, parcels[1].containers)
+	require.Zero(t, parcels[1].Count, "news come alone if nothing else does")
+	for _, p := range parcels[2:] {
+		require.Empty(t, p.containers)
+	}
+	for _, p := range parcels {
+		q.recycle(p)
+	}
+	require.Zero(t, q.waiting.Load())
+}
+
+func TestExplanationsAreBounded(t *testing.T) {
+	q := newQueue(100<<10, nil, false)
+	for i := range uint32(10_000) {
+		q.explain(&container.Container{Ref: i})
+		q.flush()
+	}
+	explained := 0
+	for _, p := range take(q) {
+		explained += len(p.containers)
+	}
+	require.NotZero(t, explained)
+	require.LessOrEqual(t, explained, 100)
+}
+
+func TestTargetsOfABatch(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		targets, want []uint32
+	}{
+		{"none", []uint32{0, 0, 0}, nil},
+		{"all", []uint32{1, 2, 3}, []uint32{1, 2, 3}},
+		{"some", []uint32{0, 0, 2, 0, 3, 0}, []uint32{0, 0, 2, 0, 3, 0}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			q := newQueue(DefaultQueueSize, nil, false)
+			for range 2 {
+				for i, target := range test.targets {
+					q.add(9, target, numbered(uint64(i), 8))
+				}
+				q.flush()
+				for _, p := range take(q) {
+					require.Equal(t, test.want, slices.Clone(p.Targets))
+					require.NoError(t, p.Check())
+					for ref := range p.All() {
+						require.EqualValues(t, 9, ref)
+					}
+					q.recycle(p)
+				}
+			}
+		})
+	}
+}
+
 func TestFilteredRecordsAreNotCounted(t *testing.T) {
 	schema := event.NewSchema(gadget.Source{Size: 8, Fields: []gadget.Field{{Name: "n", Size: 8, Kind: gadget.Uint}}}, event.Options{})
 	filter, err := event.CompileFilter(schema, "n % 10 == 3")
 	require.NoError(t, err)
 	q := newQueue(DefaultQueueSize, filter, false)
 	for i := range 100 {
-		q.add(numbered(uint64(i), 8))
+		q.add(0, 0, numbered(uint64(i), 8))
 	}
 	q.flush()
 	batches := take(q)
@@ -147,7 +225,7 @@ func TestDeliveredAndLostAreWhatWasAdded(t *testing.T) {
 			q := newQueue(size, nil, interval)
 			const added = 20_000
 			for i := range added {
-				q.add(numbered(uint64(i), 64))
+				q.add(0, 0, numbered(uint64(i), 64))
 				if i%1000 == 0 {
 					q.flush()
 				}
@@ -174,7 +252,7 @@ func TestDeliveredAndLostAreWhatWasAdded(t *testing.T) {
 func TestNothingIsLostWhileThereIsRoom(t *testing.T) {
 	q := newQueue(1<<20, nil, false)
 	for i := range 100_000 {
-		q.add(numbered(uint64(i), 64))
+		q.add(0, 0, numbered(uint64(i), 64))
 		for _, b := range take(q) {
 			q.recycle(b)
 		}
@@ -189,7 +267,7 @@ func TestWaitingBatchesTakeTheMemoryThatTheyAreCountedWith(t *testing.T) {
 	const limit = 1 << 20
 	q := newQueue(limit, nil, false)
 	for i := range 50_000 {
-		q.add(numbered(uint64(i), 100))
+		q.add(0, 0, numbered(uint64(i), 100))
 		q.flush()
 	}
 	memory := 0
@@ -228,7 +306,7 @@ func TestConcurrentReaderGetsEachRecordOnceAndInOrder(t *testing.T) {
 	record := numbered(0, 64)
 	for i := range uint64(added) {
 		binary.LittleEndian.PutUint64(record, i)
-		q.add(record)
+		q.add(0, 0, record)
 		if i%1001 == 0 {
 			q.flush()
 		}
@@ -245,7 +323,7 @@ func TestConcurrentReaderGetsEachRecordOnceAndInOrder(t *testing.T) {
 func TestRecycledBatchIsEmpty(t *testing.T) {
 	q := newQueue(1<<20, nil, false)
 	q.current.Records = make([]byte, 0, batchBytes)
-	q.add(numbered(1, 8))
+	q.add(0, 0, numbered(1, 8))
 	q.current.IntervalEnd = true
 	q.push()
 	b := <-q.batches
@@ -259,7 +337,8 @@ func TestRecycledBatchIsEmpty(t *testing.T) {
 	require.False(t, again.IntervalEnd)
 	require.Zero(t, q.waiting.Load())
 
-	huge := &wire.Batch{Records: make([]byte, 4*batchBytes)}
+	huge := &parcel{}
+	huge.Records = make([]byte, 4*batchBytes)
 	q.waiting.Add(4 * batchBytes)
 	q.recycle(huge)
 	require.Empty(t, q.spare, "a huge batch's memory is given back")
@@ -270,7 +349,7 @@ func TestQueueDoesNotAllocateWhenTheClientKeepsUp(t *testing.T) {
 	record := numbered(0, 100)
 	work := func() {
 		for range batchRecords {
-			q.add(record)
+			q.add(0, 0, record)
 		}
 		q.recycle(<-q.batches)
 	}
@@ -291,7 +370,7 @@ func BenchmarkQueue(b *testing.B) {
 			record := numbered(0, bench.size)
 			b.SetBytes(int64(bench.size))
 			for b.Loop() {
-				q.add(record)
+				q.add(0, 0, record)
 				for bench.reader && len(q.batches) > 0 {
 					q.recycle(<-q.batches)
 				}

@@ -13,7 +13,9 @@ import (
 
 	"github.com/cilium/ebpf"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
+	"nodegadget.dev/pkg/enrich"
 	"nodegadget.dev/pkg/event"
 	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/tracer"
@@ -30,68 +32,99 @@ type usageError struct{ error }
 
 func (usageError) Is(target error) bool { return target == errUsage }
 
+// errUnsupported marks errors of an agent that isn't equipped for what is asked.
+var errUnsupported = errors.New("unsupported")
+
+type unsupportedError struct{ error }
+
+func (unsupportedError) Is(target error) bool { return target == errUnsupported }
+
 // run is one gadget that runs for one client.
 type run struct {
 	stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]
 	tracer *tracer.Tracer
 	queue  *queue
-	told   wire.Loss
+	intake *intake
+	told   *wire.Loss
 }
 
 func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse], start *wire.Start) error {
-	opts := tracer.Options{
-		Params:       start.GetParams(),
-		BufferSize:   int(min(start.GetBufferSize(), math.MaxInt)),
-		PerfBuffer:   start.GetPerfBuffer(),
-		Alternatives: start.GetAlternatives(),
-		Interval:     time.Duration(start.GetInterval()),
-	}
-	object, filter, err := a.prepare(start, opts)
+	plan, err := a.prepare(start)
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
-	types, err := a.kernelTypes(stream.Context(), object)
+	types, err := a.kernelTypes(stream.Context(), plan.object)
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
-	opts.KernelTypes, opts.Cache = types.Spec, a.types.get()
-	t, err := tracer.Open(object, opts)
+	plan.opts.KernelTypes, plan.opts.Cache = types.Spec, a.types.get()
+	t, err := tracer.Open(plan.object, plan.opts)
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
 	defer t.Close()
-	r := &run{stream: stream, tracer: t, queue: newQueue(a.opts.QueueSize, filter, object.Spec.Source.Kind != gadget.Events)}
-	if err := r.sendHeader(a.node(types.Source), &object.Spec); err != nil {
+	q := newQueue(a.opts.QueueSize, plan.filter, plan.object.Spec.Source.Kind != gadget.Events)
+	in, done, err := a.openIntake(plan, t, q)
+	if err != nil {
+		return grpcError(err, start.GetVerbose())
+	}
+	defer done()
+	r := &run{stream: stream, tracer: t, queue: q, intake: in, told: &wire.Loss{}}
+	if err := r.sendHeader(a.node(types.Source), &plan.object.Spec); err != nil {
 		return err
 	}
 	return r.serve(a.stopping)
 }
 
+// plan is what a client's start asks for.
+type plan struct {
+	object        *gadget.Object
+	filter        *event.Filter
+	opts          tracer.Options
+	selection     enrich.Selection
+	maker, target *enrich.Identity
+}
+
 // prepare checks all that can be checked before anything is loaded.
-func (a *Agent) prepare(start *wire.Start, opts tracer.Options) (*gadget.Object, *event.Filter, error) {
+func (a *Agent) prepare(start *wire.Start) (*plan, error) {
 	if len(start.GetParams()) > wire.MaxParams {
-		return nil, nil, usageError{fmt.Errorf("%d parameters, at most %d are taken", len(start.GetParams()), wire.MaxParams)}
+		return nil, usageError{fmt.Errorf("%d parameters, at most %d are taken", len(start.GetParams()), wire.MaxParams)}
 	}
 	object, err := a.opts.Gadgets.Object(start.GetGadget())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := opts.Check(&object.Spec); err != nil {
-		return nil, nil, usageError{err}
+	p := &plan{object: object, opts: tracer.Options{
+		Params:       start.GetParams(),
+		BufferSize:   int(min(start.GetBufferSize(), math.MaxInt)),
+		PerfBuffer:   start.GetPerfBuffer(),
+		Alternatives: start.GetAlternatives(),
+		Interval:     time.Duration(start.GetInterval()),
+	}}
+	if err := p.opts.Check(&object.Spec); err != nil {
+		return nil, usageError{err}
 	}
-	if start.GetFilter() == "" {
-		return object, nil, nil
+	if err := a.planSelection(p, start.GetSelector()); err != nil {
+		return nil, err
+	}
+	p.filter, err = compileFilter(object, start.GetFilter())
+	return p, err
+}
+
+func compileFilter(object *gadget.Object, text string) (*event.Filter, error) {
+	if text == "" {
+		return nil, nil
 	}
 	boot, err := bootTime()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	schema := event.NewSchema(object.Spec.Source, event.Options{Arch: Arch(), BootTime: time.Unix(0, boot)})
-	filter, err := event.CompileFilter(schema, start.GetFilter())
+	filter, err := event.CompileFilter(schema, text)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, usageError{err}
 	}
-	return object, filter, nil
+	return filter, nil
 }
 
 func (r *run) sendHeader(node *wire.Node, spec *gadget.Spec) error {
@@ -123,8 +156,8 @@ func (r *run) serve(stopping context.Context) error {
 	}()
 	traced := make(chan error, 1)
 	go func() {
-		traced <- r.tracer.Run(ctx, tracer.Handler{Record: r.queue.add, Flush: r.queue.flush})
-		r.queue.close()
+		traced <- r.tracer.Run(ctx, r.intake.handler())
+		r.intake.end()
 	}()
 	sent := r.send()
 	cancel()
@@ -157,12 +190,12 @@ func (r *run) send() error {
 	defer ticker.Stop()
 	for {
 		select {
-		case b, ok := <-r.queue.batches:
+		case p, ok := <-r.queue.batches:
 			if !ok {
 				return nil
 			}
-			err := r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Batch{Batch: b}})
-			r.queue.recycle(b)
+			err := r.sendParcel(p)
+			r.queue.recycle(p)
 			if err != nil {
 				return err
 			}
@@ -174,23 +207,36 @@ func (r *run) send() error {
 	}
 }
 
+// sendParcel sends a batch, and what it takes to read it before.
+func (r *run) sendParcel(p *parcel) error {
+	for _, message := range containerMessages(p.containers) {
+		if err := r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Containers{Containers: message}}); err != nil {
+			return err
+		}
+	}
+	if p.Count == 0 && !p.IntervalEnd {
+		return nil
+	}
+	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Batch{Batch: &p.Batch}})
+}
+
 func (r *run) loss() (*wire.Loss, error) {
 	lost, err := r.tracer.Lost()
 	if err != nil {
 		return nil, grpcError(err, false)
 	}
-	return &wire.Loss{Kernel: lost.Records, Skipped: lost.Skipped, Queue: r.queue.lost.Load()}, nil
+	unresolved, withheld := r.intake.counts()
+	return &wire.Loss{
+		Kernel: lost.Records, Skipped: lost.Skipped, Queue: r.queue.lost.Load(), Unresolved: unresolved, Withheld: withheld,
+	}, nil
 }
 
 func (r *run) sendLoss() error {
 	loss, err := r.loss()
-	if err != nil {
+	if err != nil || proto.Equal(loss, r.told) {
 		return err
 	}
-	if loss.Kernel == r.told.Kernel && loss.Queue == r.told.Queue && loss.Skipped == r.told.Skipped {
-		return nil
-	}
-	r.told.Kernel, r.told.Queue, r.told.Skipped = loss.Kernel, loss.Queue, loss.Skipped
+	r.told = loss
 	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: loss}})
 }
 

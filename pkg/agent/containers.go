@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"nodegadget.dev/pkg/container"
+	"nodegadget.dev/pkg/wire"
+)
+
+// explanationsBytes is about how large a message of explanations becomes: a pod may
+// have many labels.
+const explanationsBytes = wire.MaxMessage / 8
+
+// containerMessages explains containers, in messages that are not too large.
+func containerMessages(containers []*container.Container) []*wire.Containers {
+	var messages []*wire.Containers
+	size := explanationsBytes
+	for _, c := range containers {
+		message := containerMessage(c)
+		if size >= explanationsBytes {
+			messages, size = append(messages, &wire.Containers{}), 0
+		}
+		size += proto.Size(message)
+		last := messages[len(messages)-1]
+		last.Containers = append(last.Containers, message)
+	}
+	return messages
+}
+
+func containerMessage(c *container.Container) *wire.Container {
+	kind := wire.Container_CONTAINER
+	if c.Unresolved {
+		kind = wire.Container_UNRESOLVED
+	}
+	return &wire.Container{
+		Ref: c.Ref, Kind: kind, Id: c.ID, Name: c.Name, Namespace: c.Pod.Namespace, Pod: c.Pod.Name, PodUid: c.Pod.UID,
+		PodLabels: c.Pod.Labels, OwnerKind: c.Pod.OwnerKind, OwnerName: c.Pod.OwnerName,
+		Image: c.Image, ImageDigest: c.ImageDigest, Runtime: c.Runtime, Stale: c.Stale,
+	}
+}
