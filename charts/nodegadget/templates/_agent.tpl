@@ -125,6 +125,7 @@
 - name: boot
   hostPath:
     path: /boot
+# The other place for it.
 - name: modules
   hostPath:
     path: /lib/modules
