@@ -29,6 +29,8 @@ func (n *news) Dirty() bool {
 	return len(n.pending) > 0
 }
 
+func (n *news) Ask(uint64) {}
+
 func (n *news) Take(changes []container.Change) []container.Change {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -40,13 +40,19 @@ func (e *Enricher) tell(s *subject) {
 	}
 }
 
-// cgroup returns that of the id, which may have been unknown until now.
-func (e *Enricher) cgroup(id uint64) *cgroup {
+// meet returns the cgroup of a record, and asks for it if it is unknown.
+func (e *Enricher) meet(id uint64) *cgroup {
 	c := e.cgroups[id]
 	if c == nil {
-		c = &cgroup{id: id}
-		e.cgroups[id] = c
+		c = e.add(id)
+		e.opts.Containers.Ask(id)
 	}
+	return c
+}
+
+func (e *Enricher) add(id uint64) *cgroup {
+	c := &cgroup{id: id}
+	e.cgroups[id] = c
 	return c
 }
 
@@ -61,7 +67,10 @@ func (e *Enricher) update() {
 }
 
 func (e *Enricher) apply(change container.Change) {
-	c := e.cgroup(change.CgroupID)
+	c := e.cgroups[change.CgroupID]
+	if c == nil {
+		c = e.add(change.CgroupID)
+	}
 	if change.State != 0 {
 		e.assign(c, change.Container)
 		e.see(c, e.opts.Selection.sightOf(change))

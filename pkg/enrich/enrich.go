@@ -39,10 +39,12 @@ const (
 	Out
 )
 
-// Changes tell what becomes known of cgroups. A *container.Subscription does.
+// Changes tell what becomes known of cgroups, and may be asked for one. A
+// *container.Subscription does.
 type Changes interface {
 	Dirty() bool
 	Take(changes []container.Change) []container.Change
+	Ask(cgroupID uint64)
 }
 
 // Options of an Enricher.
@@ -133,14 +135,14 @@ func (e *Enricher) Record(record []byte) {
 	id := e.opts.Process.id(record)
 	c := e.cgroups[id]
 	if c == nil || c.sight == undecided || c.first != nil {
-		e.hold(e.cgroup(id), record)
+		e.hold(e.meet(id), record)
 		return
 	}
 	if e.opts.Target == nil {
 		e.pass(c, record)
 		return
 	}
-	target := e.cgroup(e.opts.Target.id(record))
+	target := e.meet(e.opts.Target.id(record))
 	if target.sight == undecided {
 		e.hold(c, record)
 		return

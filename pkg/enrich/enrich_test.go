@@ -17,7 +17,12 @@ import (
 )
 
 // feed is a registry of which the test says what it knows.
-type feed struct{ pending []container.Change }
+type feed struct {
+	pending []container.Change
+	asked   []uint64
+}
+
+func (f *feed) Ask(cgroupID uint64) { f.asked = append(f.asked, cgroupID) }
 
 func (f *feed) Dirty() bool { return len(f.pending) > 0 }
 
@@ -220,6 +225,7 @@ func TestRecordsWaitInOrderForTheirOwnCgroup(t *testing.T) {
 		r.record(1, 0, 2)
 		r.record(2, 0, 3)
 		require.Equal(t, []emitted{{1, 0, 2}}, r.taken(), "others don't wait")
+		require.Equal(t, []uint64{2, 3}, r.feed.asked)
 		// The runtime takes its time; a second record comes with the news.
 		r.feed.tell(state(2, container.Pending))
 		r.Flush()
