@@ -9,6 +9,8 @@ import (
 	"io/fs"
 )
 
+//go:generate go run ../hack/renderconfig nodegadget ../config
+
 // The prefix "all:" takes in templates/_helpers.tpl and .helmignore.
 //
 //go:embed all:nodegadget
