@@ -21,6 +21,7 @@ type storeOptions struct {
 	Cache   string
 	Mirrors mirrors
 	Refresh bool
+	Modules bool // fetch them as well
 }
 
 // load reads the matrix and selects kernels.
@@ -91,6 +92,9 @@ func parseStoreFlags(command string, args []string) (storeOptions, error) {
 	var o storeOptions
 	fs := newFlagSet(command)
 	o.register(fs)
+	if command == "fetch" {
+		fs.BoolVar(&o.Modules, "modules", false, "also fetch the kernels' modules, and print their directory")
+	}
 	if err := parse(fs, args); err != nil {
 		return o, err
 	}

@@ -8,12 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
+	"nodegadget.dev/test/kernels/cpio"
 	"nodegadget.dev/test/kernels/internal/task"
 )
 
@@ -94,14 +93,14 @@ func (i initramfs) write(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c := newCPIOWriter(w)
+	c := cpio.NewWriter(w)
 	// Init's standard output; the kernel opens it before /dev is mounted.
-	c.charDevice("/dev/console", 0o600, 5, 1)
+	c.CharDevice("/dev/console", 0o600, 5, 1)
 	for _, dir := range []string{"/root", "/proc", "/sys", "/tmp", "/run", task.Dir} {
-		c.dir(dir)
+		c.Dir(dir)
 	}
 	for _, link := range []string{"/sbin", "/usr/bin", "/usr/sbin"} {
-		c.symlink(link, "/bin")
+		c.Symlink(link, "/bin")
 	}
 	for _, f := range []struct{ name, content string }{
 		{task.File, string(taskFile)},
@@ -109,68 +108,16 @@ func (i initramfs) write(w io.Writer) error {
 		{"/etc/group", "root:x:0:\n"},
 		{"/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"},
 	} {
-		c.file(f.name, 0o644, int64(len(f.content)), strings.NewReader(f.content))
+		c.File(f.name, 0o644, int64(len(f.content)), strings.NewReader(f.content))
 	}
 
 	err = errors.Join(
-		addFile(c, i.Init, "/init", 0o755),
-		addFile(c, i.Busybox, "/bin/busybox", 0o755),
-		addFile(c, i.Test, task.Binary, 0o755),
+		c.Copy("/init", i.Init, 0o755),
+		c.Copy("/bin/busybox", i.Busybox, 0o755),
+		c.Copy(task.Binary, i.Test, 0o755),
 	)
 	for _, a := range i.Add {
-		err = errors.Join(err, addTree(c, a))
+		err = errors.Join(err, c.CopyTree(a.Guest, a.Host))
 	}
-	return errors.Join(err, c.close())
-}
-
-// addTree adds a file, or a directory with all that is in it.
-func addTree(c *cpioWriter, a addition) error {
-	root, err := filepath.EvalSymlinks(a.Host)
-	if err != nil {
-		return err
-	}
-	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		inGuest := path.Join(a.Guest, filepath.ToSlash(rel))
-		switch {
-		case d.IsDir():
-			c.dir(inGuest)
-			return nil
-		case d.Type()&fs.ModeSymlink != 0:
-			target, err := os.Readlink(name)
-			if err == nil {
-				c.symlink(inGuest, target)
-			}
-			return err
-		default:
-			return addFile(c, name, inGuest, 0)
-		}
-	})
-}
-
-// addFile adds a file, with its own permissions if perm is 0.
-func addFile(c *cpioWriter, host, guest string, perm fs.FileMode) error {
-	f, err := os.Open(host)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", host)
-	}
-	if perm == 0 {
-		perm = info.Mode().Perm()
-	}
-	c.file(guest, uint32(perm), info.Size(), f)
-	return nil
+	return errors.Join(err, c.Close())
 }

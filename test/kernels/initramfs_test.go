@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"nodegadget.dev/test/kernels/cpio"
 	"nodegadget.dev/test/kernels/internal/task"
 )
 
@@ -35,7 +36,7 @@ func TestInitramfs(t *testing.T) {
 	if err := fs.write(&buf); err != nil {
 		t.Fatal(err)
 	}
-	got, err := readCPIO(&buf)
+	got, err := cpio.List(&buf)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -32,7 +33,8 @@ func list(opts storeOptions, stdout io.Writer) error {
 }
 
 // fetch fills the cache, everything a run needs included, and prints where
-// things are: name, package, version, boot image, BTF.
+// things are: name, package, version, boot image, BTF, and modules if they were asked
+// for.
 func fetch(ctx context.Context, opts storeOptions, stdout, stderr io.Writer) error {
 	m, kernels, err := opts.load()
 	if err != nil {
@@ -47,7 +49,15 @@ func fetch(ctx context.Context, opts storeOptions, stdout, stderr io.Writer) err
 		if _, err := s.busybox(ctx, k.Arch, m.Busybox); err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "%s\t%s\t%s\t%s\t%s\n", k.Name, image.Package.Name, image.Package.Version, image.Boot, image.BTF)
+		line := []string{k.Name, image.Package.Name, image.Package.Version, image.Boot, image.BTF}
+		if opts.Modules {
+			modules, err := s.modules(ctx, k, image)
+			if err != nil {
+				return fmt.Errorf("fetching modules of kernel %s: %w", k.Name, err)
+			}
+			line = append(line, modules)
+		}
+		fmt.Fprintln(stdout, strings.Join(line, "\t"))
 	}
 	return nil
 }

@@ -30,8 +30,8 @@
 // needs no network.
 //
 // The way of a kernel through the files: matrix.go, fetch.go (apt.go, index.go,
-// version.go), deb.go, image.go, btf.go or build.go; then initramfs.go (cpio.go),
-// vm.go, guest/, serial.go, report.go. The corpus: corpus.go, collect.go,
+// version.go), deb.go, image.go, modules.go, btf.go or build.go; then initramfs.go
+// (cpio/), vm.go, guest/, serial.go, report.go. The corpus: corpus.go, collect.go,
 // lines.go, pack.go, corpusdir.go.
 package main
 

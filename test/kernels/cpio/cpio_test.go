@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cpio
 
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-func TestCPIOGolden(t *testing.T) {
+func TestGolden(t *testing.T) {
 	var buf bytes.Buffer
-	c := newCPIOWriter(&buf)
-	c.file("/a", 0o644, 3, strings.NewReader("abc"))
-	if err := c.close(); err != nil {
+	c := NewWriter(&buf)
+	c.File("/a", 0o644, 3, strings.NewReader("abc"))
+	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
 	want := "070701" + // magic
@@ -32,49 +30,20 @@ func TestCPIOGolden(t *testing.T) {
 	}
 }
 
-// readCPIO lists an archive, one line an entry.
-func readCPIO(r io.Reader) (string, error) {
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return "", err
-	}
-	var out strings.Builder
-	align := func(n int) int { return (n + 3) &^ 3 }
-	for pos := 0; pos+110 <= len(data); {
-		var field [13]int
-		for i := range field {
-			n, err := strconv.ParseUint(string(data[pos+6+8*i:pos+14+8*i]), 16, 32)
-			if err != nil {
-				return "", err
-			}
-			field[i] = int(n)
-		}
-		nameEnd := pos + 110 + field[11]
-		name := string(data[pos+110 : nameEnd-1])
-		content := data[align(nameEnd) : align(nameEnd)+field[6]]
-		pos = align(align(nameEnd) + field[6])
-		if name == "TRAILER!!!" {
-			return out.String(), nil
-		}
-		fmt.Fprintf(&out, "%06o %s %d,%d %q\n", field[1], name, field[9], field[10], content)
-	}
-	return "", io.ErrUnexpectedEOF
-}
-
-func TestCPIORoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	var buf bytes.Buffer
-	c := newCPIOWriter(&buf)
-	c.charDevice("/dev/console", 0o600, 5, 1)
-	c.dir("/proc/")
-	c.file("/usr/share/x", 0o755, 5, strings.NewReader("12345"))
-	c.file("usr/share/empty", 0o600, 0, strings.NewReader(""))
-	c.symlink("/sbin", "/bin")
-	c.dir("/usr")
-	c.dir("/")
-	if err := c.close(); err != nil {
+	c := NewWriter(&buf)
+	c.CharDevice("/dev/console", 0o600, 5, 1)
+	c.Dir("/proc/")
+	c.File("/usr/share/x", 0o755, 5, strings.NewReader("12345"))
+	c.File("usr/share/empty", 0o600, 0, strings.NewReader(""))
+	c.Symlink("/sbin", "/bin")
+	c.Dir("/usr")
+	c.Dir("/")
+	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := readCPIO(&buf)
+	got, err := List(&buf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +65,7 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
-func TestCPIOErrors(t *testing.T) {
+func TestErrors(t *testing.T) {
 	for name, want := range map[string]string{
 		"short":  "f: unexpected EOF",
 		"huge":   "f: 5000000000 bytes do not fit into an initramfs",
@@ -112,9 +81,9 @@ func TestCPIOErrors(t *testing.T) {
 		case "broken":
 			w = brokenWriter{}
 		}
-		c := newCPIOWriter(w)
-		c.file("f", 0o644, size, strings.NewReader("abc"))
-		if err := c.close(); err == nil || err.Error() != want {
+		c := NewWriter(w)
+		c.File("f", 0o644, size, strings.NewReader("abc"))
+		if err := c.Close(); err == nil || err.Error() != want {
 			t.Errorf("%s: error is %v, want %q", name, err, want)
 		}
 	}
