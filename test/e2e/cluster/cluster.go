@@ -161,6 +161,7 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 	for {
 		_, err := c.Client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
 		if err == nil {
+			c.step("pods can be made")
 			return nil
 		}
 		if sleep(ctx, 100*time.Millisecond) != nil {

@@ -135,13 +135,15 @@ func (c *Cluster) startControllers(place place) error {
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials=true",
 		"--service-account-private-key-file="+pki+"/sa.key", "--root-ca-file="+pki+"/ca.crt",
 		"--cluster-signing-cert-file="+pki+"/ca.crt", "--cluster-signing-key-file="+pki+"/ca.key",
-		"--cluster-cidr="+allPods, "--allocate-node-cidrs=false", "--node-monitor-grace-period=20s"); err != nil {
+		"--cluster-cidr="+allPods, "--allocate-node-cidrs=false", "--node-monitor-grace-period=20s",
+		// By default it takes five seconds to start all of its controllers.
+		"--kube-api-qps=500", "--kube-api-burst=1000"); err != nil {
 		return err
 	}
 	config = pki + "/scheduler.kubeconfig"
 	if _, err := place.daemon("kube-scheduler", c.Options.Hyperkube, "kube-scheduler",
 		"--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
-		"--bind-address=127.0.0.1", "--leader-elect=false"); err != nil {
+		"--bind-address=127.0.0.1", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000"); err != nil {
 		return err
 	}
 	corefile := c.path("Corefile")

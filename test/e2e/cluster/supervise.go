@@ -74,7 +74,14 @@ func supervise(opts Options) (int, error) {
 	if err := errors.Join(err, sweep(opts)); err != nil {
 		return 0, err
 	}
-	opts.logf("down in %.1f s", time.Since(begin).Seconds())
+	left, err := leftovers(opts)
+	if err != nil {
+		return 0, err
+	}
+	if len(left) > 0 {
+		return 0, fmt.Errorf("the cluster is still in %v", left)
+	}
+	opts.logf("down in %.1f s, nothing is left", time.Since(begin).Seconds())
 	return code, nil
 }
 

@@ -16,8 +16,15 @@ import (
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// Never unlocked: so the thread isn't used again.
 		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			// What /proc shows of this process is the main thread's. While this goroutine
+			// holds it, f gets another.
+			defer runtime.UnlockOSThread()
+			done <- onThread(f)
+			return
+		}
+		// Never unlocked: so the thread isn't used again.
 		done <- f()
 	}()
 	return <-done
