@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -113,15 +114,25 @@ func (i *Informer) list(ctx context.Context, options metav1.ListOptions) (runtim
 // watch asks for news of the node's pods.
 func (i *Informer) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	news, err := i.pods.Watch(ctx, i.only(options))
-	switch {
-	case err != nil:
-		i.state.failed(ctx, err)
+	if err != nil {
+		// An older server refuses to begin a watch with what there is. It's asked for a
+		// list then, which fails if something is wrong with it.
+		if options.SendInitialEvents == nil || !isRefusal(err) {
+			i.state.failed(ctx, err)
+		}
 		return nil, err
-	case options.SendInitialEvents == nil:
-		// The watch goes on where the last one ended. Otherwise Replace follows.
+	}
+	if options.SendInitialEvents == nil {
+		// It goes on where the last one ended. Otherwise Replace follows.
 		i.state.fresh()
 	}
 	return news, nil
+}
+
+// isRefusal says that the server answered, and not just that it's busy.
+func isRefusal(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && !apierrors.IsTooManyRequests(err)
 }
 
 func (i *Informer) only(options metav1.ListOptions) metav1.ListOptions {

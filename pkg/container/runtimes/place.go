@@ -62,8 +62,8 @@ func (r *Resolver) look(ctx context.Context, all bool) {
 	before := r.Name()
 	for _, p := range r.places {
 		found, err := p.look(ctx, all)
-		if ctx.Err() != nil {
-			return // The caller has no more time: that isn't the runtime's fault.
+		if isOver(ctx) {
+			return // Who asks has no more time: that isn't the runtime's fault.
 		}
 		r.note(p, found, err)
 	}
@@ -108,7 +108,12 @@ func (p *place) look(ctx context.Context, all bool) (runtime, error) {
 		p.conn.ResetConnectBackoff()
 		p.identity = identity
 	}
-	return p.recognise(ctx)
+	found, err := p.recognise(ctx)
+	if err != nil {
+		// For people: gRPC's errors are as much wrapping as text.
+		err = fmt.Errorf("%s: %s", p.socket.Path, status.Convert(err).Message())
+	}
+	return found, err
 }
 
 // recognise asks who listens. What isn't containerd may be any runtime with CRI.
@@ -137,6 +142,12 @@ func probed(found runtime, err error) (runtime, error) {
 		return nil, err
 	}
 	return found, nil
+}
+
+// isOver is true as soon as the deadline has passed, which ctx itself may tell later.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // isOther says that somebody answered, but isn't who was asked for.

@@ -117,11 +117,11 @@ func (s Socket) open() (*os.File, unix.Stat_t, error) {
 	return file, stat, nil
 }
 
-// cause leaves out of err the path that it was met at, which isn't the host's.
+// cause leaves out of err the paths that it was met at, which aren't the host's.
 func cause(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		return path.Err
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
 	}
 	return err
 }
