@@ -82,10 +82,10 @@ func (q *queue) explain(c *container.Container) {
 }
 
 // add appends a record to the current batch, with the references to its container
-// and to that of its target.
-func (q *queue) add(ref, target uint32, record []byte) {
+// and to that of its target. It says whether the record passed the client's filter.
+func (q *queue) add(ref, target uint32, record []byte) bool {
 	if q.filter != nil && !q.filter.Match(record) {
-		return
+		return false
 	}
 	p := q.current
 	if p.Count == 0 {
@@ -105,11 +105,12 @@ func (q *queue) add(ref, target uint32, record []byte) {
 		if len(p.Records) >= intervalBytes {
 			q.push()
 		}
-		return
+		return true
 	}
 	if p.Count >= batchRecords || len(p.Records) >= batchBytes {
 		q.push()
 	}
+	return true
 }
 
 // flush sends what there is. At the end of an interval it sends a batch even if

@@ -25,7 +25,7 @@ func benchOptions(known []container.Change) Options {
 	f.tell(known...)
 	return Options{
 		Containers: f, Process: maker, Selection: inShop,
-		Define: func(*container.Container) {}, Emit: func(uint32, uint32, []byte) {},
+		Define: func(*container.Container) {}, Emit: func(uint32, uint32, []byte) bool { return true },
 	}
 }
 

@@ -64,7 +64,8 @@ type Options struct {
 	// Define explains a reference, before it is used first and when there are news.
 	Define func(*container.Container)
 	// Emit gets the records that may be seen; their bytes are valid until it returns.
-	Emit func(ref, target uint32, record []byte)
+	// It says whether anybody wanted the record.
+	Emit func(ref, target uint32, record []byte) bool
 	// Hold is how long a record waits at most, 0 for DefaultHold; HoldBytes how much
 	// may wait, 0 for DefaultHoldBytes: the oldest go first when it is exceeded.
 	Hold      time.Duration
@@ -186,8 +187,7 @@ func (e *Enricher) pass(c *cgroup, record []byte) {
 		e.drop(c.sight != hidden)
 		return
 	}
-	e.count(c)
-	e.opts.Emit(e.refer(c), HostRef, record)
+	e.count(c, e.opts.Emit(e.refer(c), HostRef, record))
 }
 
 // passBoth emits a record about two processes, if the run may see one of them. What
@@ -197,8 +197,8 @@ func (e *Enricher) passBoth(c, target *cgroup, record []byte) {
 		e.drop(c.sight != hidden || target.sight != hidden)
 		return
 	}
-	e.count(c)
-	e.opts.Emit(e.expose(c, &e.opts.Process, record), e.expose(target, e.opts.Target, record), record)
+	ref, targetRef := e.expose(c, &e.opts.Process, record), e.expose(target, e.opts.Target, record)
+	e.count(c, e.opts.Emit(ref, targetRef, record))
 }
 
 // visible says whether records of a cgroup may be seen. What isn't known may be by
@@ -207,9 +207,9 @@ func (e *Enricher) visible(c *cgroup) bool {
 	return c.sight == shown || c.sight != hidden && e.all
 }
 
-// count notes that a record of a cgroup is emitted.
-func (e *Enricher) count(c *cgroup) {
-	if c.sight == undecided || c.sight == unresolved {
+// count notes that a record of a cgroup was emitted.
+func (e *Enricher) count(c *cgroup, wanted bool) {
+	if wanted && c.sight != shown && c.sight != hidden {
 		e.unresolved.Add(1)
 	}
 }

@@ -96,6 +96,7 @@ type rig struct {
 	defined  []*container.Container
 	verdicts map[uint64]Verdict
 	refuse   bool
+	unwanted bool
 	in       uint64
 }
 
@@ -106,12 +107,13 @@ func newRig(tb testing.TB, opts Options, known ...container.Change) *rig {
 	opts.Containers = &r.feed
 	opts.Process = maker
 	opts.Define = func(c *container.Container) { r.defined = append(r.defined, c) }
-	opts.Emit = func(ref, target uint32, record []byte) {
+	opts.Emit = func(ref, target uint32, record []byte) bool {
 		if ref != HostRef {
 			require.True(tb, slices.ContainsFunc(r.defined, func(c *container.Container) bool { return c.Ref == ref }), "reference %d is not explained", ref)
 		}
 		r.out = append(r.out, emitted{ref, target, number(record)})
 		r.bytes = append(r.bytes, slices.Clone(record))
+		return !r.unwanted
 	}
 	if opts.Target == nil {
 		opts.SetVerdict = func(id uint64, v Verdict) error {
@@ -260,6 +262,10 @@ func TestUnresolvedRecordsAreMarkedNotGuessed(t *testing.T) {
 		require.Equal(t, []*container.Container{{Ref: UnresolvedRef, Unresolved: true}}, r.defined)
 		r.record(1, 0, 1)
 		require.Len(t, r.defined, 1, "it is explained once")
+		r.unwanted = true
+		r.record(1, 0, 2)
+		require.EqualValues(t, 2, r.Unresolved(), "what nobody wants isn't sent")
+		r.unwanted = false
 		// Its ids come to be known, then all.
 		r.feed.tell(known(1, &container.Container{Ref: 7, ID: "x", Unresolved: true}))
 		r.record(1, 0, 2)
@@ -267,9 +273,9 @@ func TestUnresolvedRecordsAreMarkedNotGuessed(t *testing.T) {
 		r.feed.tell(known(1, pod(7, "shop", "a")))
 		r.record(1, 0, 3)
 		require.EqualValues(t, 3, r.Unresolved())
-		require.Equal(t, []emitted{{UnresolvedRef, 0, 1}, {7, 0, 2}, {7, 0, 3}}, r.taken())
+		require.Equal(t, []emitted{{UnresolvedRef, 0, 1}, {UnresolvedRef, 0, 2}, {7, 0, 2}, {7, 0, 3}}, r.taken())
 		require.Len(t, r.defined, 3)
-		r.close(4)
+		r.close(5)
 	})
 }
 
