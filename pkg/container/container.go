@@ -10,8 +10,6 @@ type Container struct {
 	Ref uint32
 	// CgroupID is that of the container's own cgroup; see Hierarchy.
 	CgroupID uint64
-	// MountNS is the inode of the mount namespace, 0 if it isn't known.
-	MountNS uint64
 	// ID is the runtime's, usually 64 hexadecimal digits.
 	ID string
 	// Name is the one in the pod's spec; without Kubernetes the runtime's, or empty.

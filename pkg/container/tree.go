@@ -78,7 +78,7 @@ func fileSystem(dir *os.Root, name string) (int64, error) {
 	if err := unix.Fstatfs(int(file.Fd()), &stat); err != nil {
 		return 0, err
 	}
-	return stat.Type, nil //nolint:unconvert // other architectures have another type
+	return stat.Type, nil
 }
 
 // walk visits every cgroup, each before those below it. Cgroups that are made or
@@ -193,7 +193,7 @@ func ownIDs(mounted string, of Hierarchy, own string) []uint64 {
 		if of == V2 {
 			want = unix.CGROUP2_SUPER_MAGIC
 		}
-		if unix.Statfs(dir, &kind) != nil || int64(kind.Type) != want {
+		if unix.Statfs(dir, &kind) != nil || kind.Type != want {
 			continue
 		}
 		for _, at := range []string{filepath.Join(dir, own), dir} {
