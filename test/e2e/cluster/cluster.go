@@ -71,6 +71,7 @@ type Cluster struct {
 
 	programs  programs
 	authority *authority
+	machines  []*Machine
 	begin     time.Time
 }
 

@@ -58,6 +58,16 @@ func (c *Cluster) makePKI() error {
 	return nil
 }
 
+// issueNode makes what a node's kubelet proves itself with, as a client and as a server.
+func (c *Cluster) issueNode(name, address string) error {
+	id := identity{user: "system:node:" + name, groups: []string{"system:nodes"}}
+	if _, err := c.authority.kubeconfig(name, apiServer, id); err != nil {
+		return err
+	}
+	id.hosts = []string{name, address}
+	return c.authority.issue(name+"-serving", id)
+}
+
 // startControlPlane returns when the API server serves. The rest of it may still be
 // starting then.
 func (c *Cluster) startControlPlane(ctx context.Context) error {

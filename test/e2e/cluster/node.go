@@ -35,14 +35,7 @@ func (n *Node) cgroup() string { return n.cluster.Options.name() + "/" + n.Name 
 
 // prepare makes all of the node that needs no API server.
 func (n *Node) prepare(ctx context.Context) error {
-	id := "system:node:" + n.Name
-	groups := []string{"system:nodes"}
-	ca := n.cluster.authority
-	if _, err := ca.kubeconfig(n.Name, apiServer, identity{user: id, groups: groups}); err != nil {
-		return err
-	}
-	serving := identity{user: id, groups: groups, hosts: []string{n.Name, n.Address}}
-	if err := ca.issue(n.Name+"-serving", serving); err != nil {
+	if err := n.cluster.issueNode(n.Name, n.Address); err != nil {
 		return err
 	}
 	var spaces *namespaces
@@ -90,14 +83,22 @@ const (
 	proxyConfig      = "/etc/kubernetes/kube-proxy.yaml"
 )
 
-func (n *Node) configure() error {
-	values := struct {
-		Name, Address, PKI, Cgroup, CNI, Runc, PauseImage, PodRange, AllPods, DNS string
-	}{
-		Name: n.Name, Address: n.Address, PKI: n.cluster.path("pki"), Cgroup: n.cgroup(),
-		CNI: n.cluster.programs.cni, Runc: n.cluster.programs.runc, PauseImage: n.cluster.Options.PauseImage,
-		PodRange: podRange(n.index), AllPods: allPods, DNS: dnsService,
+// nodeValues are what the configuration of a node is filled in with.
+type nodeValues struct {
+	Name, Address, PKI, Cgroup, CNI, Runc, PauseImage, PodRange, AllPods, DNS string
+}
+
+func (c *Cluster) nodeValues(name, address string, index int) nodeValues {
+	return nodeValues{
+		Name: name, Address: address, PKI: c.path("pki"),
+		CNI: c.programs.cni, Runc: c.programs.runc, PauseImage: c.Options.PauseImage,
+		PodRange: podRange(index), AllPods: allPods, DNS: dnsService,
 	}
+}
+
+func (n *Node) configure() error {
+	values := n.cluster.nodeValues(n.Name, n.Address, n.index)
+	values.Cgroup = n.cgroup()
 	for path, name := range map[string]string{
 		containerdConfig: "containerd.toml", cniConfig: "cni.conflist",
 		kubeletConfig: "kubelet.yaml", proxyConfig: "kube-proxy.yaml",
