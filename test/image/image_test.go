@@ -143,7 +143,7 @@ func (i *image) checkBundle(t *testing.T) {
 	paths, err := filepath.Glob("../../gadgets/*/gadget." + arch + ".o")
 	require.NoError(t, err)
 	require.NotEmpty(t, paths)
-	for _, path := range paths {
+	for _, path := range append(paths, "../../pkg/container/bpf/tracker."+arch+".o") {
 		needs, err := tailor.Parse(tailor.Object{Name: path, Content: read(t, path)})
 		require.NoError(t, err)
 		require.True(t, b.Serves(needs.Digest()), path)
