@@ -107,18 +107,38 @@ func (r *Resolver) Lookup(ctx context.Context, id string) (container.Info, error
 	info := container.Info{Name: record.Labels[labelNerdctlName], Image: record.Image, Runtime: runtimeName}
 	// An image's labels become its containers' labels. Only CRI overrides those
 	// that say which pod a container is part of, so elsewhere they may be made up.
-	if kind := record.Labels[labelKind]; namespace == kubernetes && kind != "" {
-		info.Sandbox = kind == kindSandbox
-		info.Name = kubelet.ContainerName(record.Labels)
-		info.Pod = kubelet.Pod(record.Labels)
-		if info.Pod.Labels, err = r.podLabels(ctx, record); err != nil {
+	if namespace == kubernetes && record.Labels[labelKind] != "" {
+		if err := r.addPod(ctx, &info, record); err != nil {
 			return container.Info{}, err
 		}
 	}
-	if info.ImageDigest, err = r.imageDigest(ctx, record); err != nil {
-		return container.Info{}, err
+	if info.ImageDigest == "" {
+		info.ImageDigest, err = r.imageDigest(ctx, record)
 	}
-	return info, nil
+	return info, err
+}
+
+// addPod adds what there is to know of a pod's container.
+func (r *Resolver) addPod(ctx context.Context, info *container.Info, record containers.Container) error {
+	metadata := readMetadata(record)
+	info.Sandbox = isSandbox(record)
+	info.Name = kubelet.ContainerName(record.Labels)
+	info.ImageDigest = metadata.ImageDigest
+	if name := metadata.Config.Image.UserSpecifiedImage; name != "" {
+		info.Image = name
+	}
+	info.Pod = kubelet.Pod(record.Labels)
+	if info.Sandbox {
+		info.Pod.Labels = r.remember(record)
+		return nil
+	}
+	sandbox := record.SandboxID
+	if sandbox == "" {
+		sandbox = metadata.SandboxID
+	}
+	var err error
+	info.Pod.Labels, err = r.podLabels(ctx, sandbox, info.Pod.UID)
+	return err
 }
 
 // find looks at Kubernetes' namespace first, and then at the others that there are
@@ -152,24 +172,29 @@ func (r *Resolver) get(ctx context.Context, namespace, id string) (containers.Co
 	return record, nil
 }
 
-// podLabels are those of the record's pod, which only the pod's sandbox has.
-func (r *Resolver) podLabels(ctx context.Context, record containers.Container) (map[string]string, error) {
-	if record.Labels[labelKind] == kindSandbox {
-		return r.sandboxes.Add(record.Labels), nil
-	}
-	uid := kubelet.Pod(record.Labels).UID
+// podLabels are those of a pod, which only its sandbox has.
+func (r *Resolver) podLabels(ctx context.Context, sandbox, uid string) (map[string]string, error) {
 	if labels, ok := r.sandboxes.Get(uid); ok {
 		return labels, nil
 	}
-	sandbox, err := r.sandbox(ctx, record.SandboxID, uid)
-	if err != nil || sandbox.ID == "" {
+	record, err := r.sandbox(ctx, sandbox, uid)
+	if err != nil || record.ID == "" {
 		return nil, err
 	}
-	return r.sandboxes.Add(sandbox.Labels), nil
+	return r.remember(record), nil
 }
 
-// sandbox finds a pod's sandbox by its id, which containers tell since containerd
-// 1.7, or else as the latest with the pod's UID. The zero value stands for none.
+// remember keeps a sandbox's labels for the containers of its pod.
+func (r *Resolver) remember(sandbox containers.Container) map[string]string {
+	labels := readMetadata(sandbox).Config.Labels
+	if labels == nil {
+		labels = sandbox.Labels
+	}
+	return r.sandboxes.Add(kubelet.Pod(sandbox.Labels).UID, labels)
+}
+
+// sandbox finds a pod's sandbox by its id, or if that isn't known as the latest with
+// the pod's UID, which takes long. The zero value stands for none.
 func (r *Resolver) sandbox(ctx context.Context, id, uid string) (containers.Container, error) {
 	if id != "" {
 		sandbox, err := r.get(ctx, kubernetes, id)

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"nodegadget.dev/pkg/container"
@@ -61,6 +62,12 @@ func withSandbox(c *containersapi.Container, sandbox string) *containersapi.Cont
 	return c
 }
 
+// withMetadata is what CRI keeps.
+func withMetadata(c *containersapi.Container, name, content string) *containersapi.Container {
+	c.Extensions = map[string]*anypb.Any{name: {TypeUrl: "github.com/containerd/cri/pkg/store/Metadata", Value: []byte(content)}}
+	return c
+}
+
 func image(name, digest string, updated time.Time) *imagesapi.Image {
 	return &imagesapi.Image{Name: name, UpdatedAt: timestamppb.New(updated), Target: &types.Descriptor{Digest: digest}}
 }
@@ -77,6 +84,12 @@ func newFake() *fake {
 				inPod(later, "sandbox", "2"),
 				inPod(record("c2", "registry/cart@"+imageDigest), "container", "2"),
 				withSandbox(inPod(record("c3", "registry/newer:v1"), "container", "3"), "none"),
+				withMetadata(inPod(record("b4", "registry/pause:3", "app", "x", "maintainer", "of the image"), "sandbox", "4"), extensionSandbox,
+					`{"Version":"v1","Metadata":{"ID":"x","Config":{"labels":{"app":"y","empty":"","io.kubernetes.pod.uid":"4"}}}}`),
+				withMetadata(inPod(record("c4", "registry/same:v1"), "container", "4"), extensionContainer, `{"Version":"v1","Metadata":{"SandboxID":"`+id("b4")+`",
+					"ImageDigest":"`+otherDigest+`","Config":{"image":{"image":"sha256:1","user_specified_image":"cart:v4"}}}}`),
+				withMetadata(inPod(record("c5", "registry/cart:v1"), "container", "1"), extensionContainer, `{"Version":"v1","Metadata":{"SandboxID":1}`),
+				withMetadata(inPod(record("c6", "registry/cart:v1"), "container", "1"), extensionContainer, `{"Version":"v2","Metadata":{"ImageDigest":"x"}}`),
 				record("ab", "registry/bare:v1", "io.kubernetes.pod.namespace", "shop"),
 			},
 			"default": {
@@ -120,6 +133,14 @@ func TestLookup(t *testing.T) {
 			Name: "web", Image: "registry/cart@" + imageDigest, ImageDigest: imageDigest, Pod: pod("2", map[string]string{"app": "new"}),
 		}},
 		{"container without a sandbox, of an image that was replaced", "c3", container.Info{Name: "web", Image: "registry/newer:v1", Pod: pod("3", nil)}},
+		{"sandbox with empty labels", "b4", container.Info{
+			Sandbox: true, Image: "registry/pause:3", ImageDigest: otherDigest, Pod: pod("4", map[string]string{"app": "y", "empty": ""}),
+		}},
+		{"container of an image with two names", "c4", container.Info{
+			Name: "web", Image: "cart:v4", ImageDigest: otherDigest, Pod: pod("4", map[string]string{"app": "y", "empty": ""}),
+		}},
+		{"container with broken metadata", "c5", container.Info{Name: "web", Image: "registry/cart:v1", ImageDigest: imageDigest, Pod: pod("1", cart)}},
+		{"container with metadata to come", "c6", container.Info{Name: "web", Image: "registry/cart:v1", ImageDigest: imageDigest, Pod: pod("1", cart)}},
 		{"container that the kubelet didn't make", "ab", container.Info{Image: "registry/bare:v1"}},
 		{"container of nerdctl's, whose image is gone", "d1", container.Info{Name: "db", Image: "registry/gone:v1"}},
 		{"container whose image says that it's in a pod", "d2", container.Info{Name: "liar"}},
@@ -160,6 +181,7 @@ func TestSandboxIsLookedForOnce(t *testing.T) {
 	}{
 		{"b1", map[string]int{"Containers/Get": 1, "Images/Get": 1}},
 		{"c1", map[string]int{"Containers/Get": 1, "Images/Get": 1}},
+		{"c4", map[string]int{"Containers/Get": 2}},
 		{"c2", map[string]int{"Containers/Get": 1, "Containers/ListStream": 1}},
 		{"c2", map[string]int{"Containers/Get": 1}},
 		{"ff", map[string]int{"Containers/Get": 3, "Namespaces/List": 1}},

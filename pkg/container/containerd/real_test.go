@@ -109,7 +109,7 @@ func TestImageThatWasReplaced(t *testing.T) {
 }
 
 // BenchmarkLookup is for a node of 250 pods: of a container whose pod is known, of
-// one whose sandbox must be looked for, and of one that containerd doesn't know.
+// one whose sandbox must be searched for, as CRI didn't make it, and of one that containerd doesn't know.
 func BenchmarkLookup(b *testing.B) {
 	d := containerdtest.Start(b, containerdtest.Options{})
 	ids := fill(b, d.Client(b), 250)

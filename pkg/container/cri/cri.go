@@ -129,7 +129,7 @@ func (r *Resolver) sandbox(ctx context.Context, id string) (container.Info, erro
 	}
 	pod := kubelet.Pod(found.GetLabels())
 	if pod.UID != "" {
-		pod.Labels = r.sandboxes.Add(found.GetLabels())
+		pod.Labels = r.sandboxes.Add(pod.UID, found.GetLabels())
 	}
 	return container.Info{Sandbox: true, Pod: pod}, nil
 }
@@ -155,7 +155,7 @@ func (r *Resolver) podLabels(ctx context.Context, uid string) (map[string]string
 	if latest == nil {
 		return nil, nil
 	}
-	return r.sandboxes.Add(latest.GetLabels()), nil
+	return r.sandboxes.Add(uid, latest.GetLabels()), nil
 }
 
 // imageName is the name that the image was asked for by. Runtimes that don't keep it

@@ -36,8 +36,8 @@ func Pod(labels map[string]string) container.Pod {
 // ContainerName is the name that a container has in its pod.
 func ContainerName(labels map[string]string) string { return labels[labelContainerName] }
 
-// PodLabels are the pod's own among a sandbox's labels.
-func PodLabels(sandbox map[string]string) map[string]string {
+// podLabels are the pod's own among a sandbox's labels.
+func podLabels(sandbox map[string]string) map[string]string {
 	labels := make(map[string]string, len(sandbox))
 	for key, value := range sandbox {
 		switch {
@@ -65,10 +65,11 @@ func NewSandboxes() *Sandboxes {
 	return &Sandboxes{labels: labels}
 }
 
-// Add remembers the labels of a sandbox. A pod's latest one has its labels.
-func (s *Sandboxes) Add(sandbox map[string]string) map[string]string {
-	labels := PodLabels(sandbox)
-	s.labels.Add(sandbox[LabelPodUID], labels)
+// Add remembers the labels of a pod's sandbox. The pod's own are the result, which
+// must not be changed. A later sandbox of the same pod replaces an earlier one.
+func (s *Sandboxes) Add(uid string, sandbox map[string]string) map[string]string {
+	labels := podLabels(sandbox)
+	s.labels.Add(uid, labels)
 	return labels
 }
 
