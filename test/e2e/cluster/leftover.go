@@ -28,6 +28,9 @@ func leftovers(opts Options) ([]string, error) {
 		if err != nil {
 			continue
 		}
+		if _, err := os.Readlink(filepath.Join("/proc", entry.Name(), "exe")); err != nil {
+			continue // ended, and nobody has asked how
+		}
 		// A process that ends meanwhile has nothing.
 		mounts, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "mountinfo"))
 		if g.holds(pid) || bytes.Contains(mounts, []byte(opts.Dir+"/")) {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -19,6 +18,9 @@ import (
 
 // insideEnv marks the second process.
 const insideEnv = "NODEGADGET_E2E_INSIDE=1"
+
+// aliveFD is a pipe of the second process that the first one holds open.
+const aliveFD = 3
 
 // sweepTimeout bounds the end of all processes. Killed ones end in milliseconds,
 // unless the kernel is busy with them.
@@ -50,6 +52,7 @@ func inside(opts Options, use func(*Cluster) int) (int, error) {
 	if err := os.Unsetenv("NODEGADGET_E2E_INSIDE"); err != nil {
 		return 0, err
 	}
+	go endWithFirst()
 	ctx, cancel := context.WithTimeout(context.Background(), upTimeout)
 	c, err := up(ctx, opts)
 	cancel()
@@ -69,7 +72,7 @@ func supervise(opts Options) (int, error) {
 	if err := sweep(opts); err != nil {
 		return 0, fmt.Errorf("removing an earlier cluster: %w", err)
 	}
-	code, err := again()
+	code, err := again(opts)
 	begin := time.Now()
 	if err := errors.Join(err, sweep(opts)); err != nil {
 		return 0, err
@@ -103,42 +106,59 @@ func lock(path string) (unlock func(), err error) {
 }
 
 // again runs this program inside, and returns its exit code.
-func again() (int, error) {
-	// The kernel sends the signal of Pdeathsig when the thread ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+func again(opts Options) (int, error) {
+	// Of the cluster's cgroups, so that nothing outlives them that it starts.
+	g, err := makeGroup(opts.name() + "/tests")
+	if err != nil {
+		return 0, err
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), insideEnv)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
-		Pdeathsig:    syscall.SIGKILL,
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
+	alive, ours, err := os.Pipe()
+	if err != nil {
+		return 0, err
 	}
+	defer ours.Close()
+	cmd.ExtraFiles = []*os.File{alive}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	if err := cmd.Start(); err != nil {
+	err = onThread(func() error { return place{group: g}.enterAndStart(cmd) })
+	alive.Close()
+	if err != nil {
 		return 0, fmt.Errorf("starting %s in namespaces of its own: %w", filepath.Base(os.Args[0]), err)
 	}
 	ended := make(chan struct{})
 	defer close(ended)
-	go func() {
-		for {
-			select {
-			case s := <-signals:
-				// It may have ended, or a terminal may have told it already.
-				_ = cmd.Process.Signal(s)
-			case <-ended:
-				return
-			}
-		}
-	}()
-	err := cmd.Wait()
+	go forward(signals, cmd.Process, ended)
+	err = cmd.Wait()
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exitCode(cmd.ProcessState), nil
 	}
 	return 0, err
+}
+
+// forward passes signals on until the process has ended.
+func forward(signals <-chan os.Signal, process *os.Process, ended <-chan struct{}) {
+	for {
+		select {
+		case s := <-signals:
+			// A terminal has told it already; twice does no harm.
+			_ = process.Signal(s)
+		case <-ended:
+			return
+		}
+	}
+}
+
+// endWithFirst ends the second process when the first one is gone.
+func endWithFirst() {
+	// Nothing is ever written: the end of the file is that of the first process.
+	_, _ = os.NewFile(aliveFD, "alive").Read(make([]byte, 1))
+	os.Exit(1)
 }
 
 // exitCode is the one that a shell would show.
