@@ -57,7 +57,8 @@ build: objects ## Build every program of cmd/ to bin/
 
 # Every folder of gadgets/ with a gadget.bpf.c is a gadget.
 GADGETS := $(wildcard gadgets/*/gadget.bpf.c)
-SOURCES := $(GADGETS) pkg/btf/witness/bpf/witness.bpf.c pkg/container/bpf/tracker.bpf.c
+SOURCES := $(GADGETS) pkg/btf/witness/bpf/witness.bpf.c pkg/container/bpf/tracker.bpf.c \
+	pkg/agent/heartbeat/bpf/heartbeat.bpf.c
 OBJECTS := $(SOURCES:.bpf.c=.x86_64.o) $(SOURCES:.bpf.c=.arm64.o)
 HEADERS := $(wildcard gadgets/*/*.h)
 JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -97,7 +98,7 @@ clean: ## Remove what the build made, except files that are in git
 .PHONY: fmt
 fmt: deps-lint ## Format Go and C
 	$(NODEGADGET_CACHE)/bin/gofumpt -w .
-	find gadgets pkg/btf pkg/container -name '*.[ch]' -exec clang-format-$(LLVM) -i {} +
+	find gadgets pkg/btf pkg/container pkg/agent -name '*.[ch]' -exec clang-format-$(LLVM) -i {} +
 
 .PHONY: lint
 lint: deps-lint deps-generate ## Run every linter, and check that generated files are current

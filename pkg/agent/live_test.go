@@ -171,7 +171,6 @@ type watch struct {
 	schema *event.Schema
 	known  map[uint32]*wire.Container
 	all    []seen
-	batch  []int
 	end    *wire.End
 	done   chan error
 	arrive chan int
