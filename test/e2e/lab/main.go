@@ -4,7 +4,7 @@
 // network: a shell, if none is given. kubectl is on the PATH there, and finds the
 // cluster.
 //
-//	lab build                         make what clusters need, if it is missing
+//	lab [-images DIR] build           make what clusters need, if it is missing
 //	lab [-nodes N] run [COMMAND...]
 //
 // It runs in the directory of the module, as root.
@@ -23,13 +23,11 @@ import (
 	"nodegadget.dev/test/e2e/image"
 )
 
-// imageDir is where the images are built.
-const imageDir = "build/e2e"
-
 func main() {
 	nodes := flag.Int("nodes", 2, "`number` of nodes")
+	images := flag.String("images", "build/e2e", "`directory` where the images are built; a btf.bundle there becomes part of them")
 	flag.Parse()
-	code, err := run(*nodes, flag.Args())
+	code, err := run(*nodes, *images, flag.Args())
 	if err != nil {
 		say(err.Error())
 		code = 1
@@ -39,7 +37,7 @@ func main() {
 
 func say(text string) { fmt.Fprintln(os.Stderr, "lab:", text) }
 
-func run(nodes int, args []string) (int, error) {
+func run(nodes int, images string, args []string) (int, error) {
 	if len(args) == 0 {
 		return 0, errors.New("want build or run")
 	}
@@ -52,10 +50,10 @@ func run(nodes int, args []string) (int, error) {
 		if err := hyperkube.Build(context.Background(), say); err != nil {
 			return 0, err
 		}
-		return 0, image.Build(context.Background(), imageDir)
+		return 0, image.Build(context.Background(), images)
 	case "run":
 		opts := cluster.Options{
-			Hyperkube: hyperkube.Path, Nodes: nodes, PauseImage: image.Pause, Images: image.Archives(imageDir), Log: say,
+			Hyperkube: hyperkube.Path, Nodes: nodes, PauseImage: image.Pause, Images: image.Archives(images), Log: say,
 		}
 		return cluster.Main(opts, func(c *cluster.Cluster) int { return keep(c, args[1:]) }), nil
 	}
