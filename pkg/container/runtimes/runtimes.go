@@ -20,7 +20,7 @@ import (
 
 const (
 	defaultTimeout = time.Second
-	// lookAgain is how often sockets are looked for while a container isn't found.
+	// lookAgain is how often sockets are looked for while nobody can be asked.
 	lookAgain = 200 * time.Millisecond
 	// checkEvery is how often runtimes are asked who they are.
 	checkEvery = 5 * time.Second
@@ -97,8 +97,8 @@ func (r *Resolver) Close() {
 	}
 }
 
-// Run keeps Name true until ctx ends: runtimes are restarted, upgraded and removed
-// while no container asks for them.
+// Run keeps looking until ctx ends. It finds runtimes that come later than others,
+// and keeps Name true: they are restarted, upgraded and removed at any time.
 func (r *Resolver) Run(ctx context.Context) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
@@ -112,13 +112,14 @@ func (r *Resolver) Run(ctx context.Context) {
 	}
 }
 
-// Lookup is part of container.Resolver. If no runtime knows the container, it looks
-// whether one has come.
+// Lookup is part of container.Resolver. If no runtime could be asked, it looks whether
+// one has come. It doesn't if a container isn't known: that is asked for often, while
+// the container is being made, and somebody else's hanging runtime must not delay it.
 func (r *Resolver) Lookup(ctx context.Context, id string) (container.Info, error) {
 	known := r.answering()
 	info, err := ask(ctx, id, known)
-	if err == nil {
-		return info, nil
+	if err == nil || errors.Is(err, container.ErrNotFound) {
+		return info, err
 	}
 	r.look(ctx, false)
 	if now := r.answering(); !slices.Equal(now, known) {

@@ -170,6 +170,22 @@ func TestAllRuntimesAreAsked(t *testing.T) {
 	require.NotErrorIs(t, err, container.ErrNotFound)
 }
 
+// TestRuntimeThatComesAfterAnother is found by Run, and isn't waited for meanwhile.
+func TestRuntimeThatComesAfterAnother(t *testing.T) {
+	root := t.TempDir()
+	r := newResolver(t, Options{Root: root, Timeout: time.Minute})
+	serve(t, filepath.Join(root, "run/crio/crio.sock"), &crio{version: "1", container: "c1"})
+	found(t, r, "c1")
+	other := &crio{version: "2", container: "c2"}
+	other.hang.Store(true)
+	serve(t, filepath.Join(root, "run/k3s/containerd/containerd.sock"), other)
+	_, err := r.Lookup(t.Context(), "c2")
+	require.ErrorIs(t, err, container.ErrNotFound)
+	other.hang.Store(false)
+	r.look(t.Context(), true)
+	found(t, r, "c2")
+}
+
 // TestWhyThereIsNone is said on one line.
 func TestWhyThereIsNone(t *testing.T) {
 	root := t.TempDir()
