@@ -110,10 +110,20 @@ func (p *place) look(ctx context.Context, all bool) (runtime, error) {
 	}
 	found, err := p.recognise(ctx)
 	if err != nil {
-		// For people: gRPC's errors are as much wrapping as text.
-		err = fmt.Errorf("%s: %s", p.socket.Path, status.Convert(err).Message())
+		err = p.explain(ctx, err)
 	}
 	return found, err
+}
+
+// explain makes gRPC's errors, which are as much wrapping as text, readable: most
+// often nobody listens, which is said best by trying that alone.
+func (p *place) explain(ctx context.Context, err error) error {
+	conn, dialErr := p.socket.Dial(ctx)
+	if dialErr != nil {
+		return dialErr
+	}
+	conn.Close()
+	return fmt.Errorf("%s: %s", p.socket.Path, status.Convert(err).Message())
 }
 
 // recognise asks who listens. What isn't containerd may be any runtime with CRI.

@@ -61,7 +61,7 @@ func (s Socket) Connect() (*grpc.ClientConn, error) {
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 50*time.Millisecond, maxBackoff
 	conn, err := grpc.NewClient("passthrough:///"+s.Path,
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.dial(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.Dial(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(),
 		// A path is no valid authority; some servers mind.
@@ -75,9 +75,9 @@ func (s Socket) Connect() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// dial connects to the very socket that was found without leaving the root, through
+// Dial connects to the very socket that was found without leaving the root, through
 // its descriptor: looking its path up again would follow links as they are then.
-func (s Socket) dial(ctx context.Context) (net.Conn, error) {
+func (s Socket) Dial(ctx context.Context) (net.Conn, error) {
 	file, _, err := s.open()
 	if err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func TestLinksAreTheHosts(t *testing.T) {
 		{"/file.sock", "opening /file.sock: not a socket"},
 	} {
 		s := Socket{Root: root, Path: test.path}
-		conn, err := s.dial(t.Context())
+		conn, err := s.Dial(t.Context())
 		if test.want == "" {
 			require.NoError(t, err, test.path)
 			conn.Close()
@@ -70,7 +70,7 @@ func TestLinksAreTheHosts(t *testing.T) {
 		_, err = s.Identity()
 		require.EqualError(t, err, test.want)
 	}
-	_, err := Socket{Path: outside}.dial(t.Context())
+	_, err := Socket{Path: outside}.Dial(t.Context())
 	require.NoError(t, err, "the own root")
 }
 
@@ -80,7 +80,7 @@ func TestNobodyListens(t *testing.T) {
 	require.NoError(t, err)
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	listener.Close()
-	_, err = Socket{Path: path}.dial(t.Context())
+	_, err = Socket{Path: path}.Dial(t.Context())
 	require.EqualError(t, err, "connecting to "+path+": connect: connection refused")
 }
 
