@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"nodegadget.dev/pkg/wire"
+)
+
+const (
+	// frame is the length of what precedes a record in a batch: its length and reference.
+	frame = 8
+	// A batch is sent when it has batchRecords or batchBytes, as an agent's is.
+	batchRecords = 256
+	batchBytes   = 32 << 10
+	// passInterval is how often records are merged while there are some.
+	passInterval = 10 * time.Millisecond
+	// maxLate is how much older than its arrival a record may count. A node whose clock
+	// is behind would otherwise be first for ever.
+	maxLate = int64(time.Second)
+)
+
+// clock says where a node's records have their time, and how to read it.
+type clock struct {
+	// offset is -1 if they have none.
+	offset int
+	// boot is the Unix time in nanoseconds of the node's boot.
+	boot int64
+}
+
+// key is the time by which a record is put in order: its own, but no later than its
+// arrival and not much earlier, so that no node's clock can hold up others.
+func (c *clock) key(record []byte, arrived int64) int64 {
+	if c.offset < 0 || len(record) < c.offset+8 {
+		return arrived
+	}
+	at := c.boot + int64(binary.LittleEndian.Uint64(record[c.offset:]))
+	return max(min(at, arrived), arrived-maxLate)
+}
+
+// parcel is one message of a node: records to be merged, or a message to be passed on
+// behind what the node sent before.
+type parcel struct {
+	lane    int
+	message *wire.RunResponse
+	// alive is set by a message with which a node begins to send; dead by its last.
+	alive, dead bool
+
+	clock   *clock
+	arrived int64
+	// records and targets are what is left of a batch.
+	records []byte
+	targets []uint32
+	size    int64
+}
+
+// lane is what waits of one node, in its order.
+type lane struct {
+	parcels []parcel
+	alive   bool
+	// key is the time of the first record, if the first parcel has records.
+	key int64
+}
+
+// merger puts the records of many nodes into order. Nodes call push, each from a
+// goroutine of its own; run does the work.
+type merger struct {
+	out    func(*wire.RunResponse)
+	window int64
+	limit  int64
+	start  time.Time
+	room   *semaphore.Weighted
+	wake   chan struct{}
+
+	mu sync.Mutex
+	// incoming is what no pass has looked at yet, bytes its size.
+	incoming []parcel
+	bytes    int64
+	// ticking says that a pass is due anyway.
+	ticking bool
+
+	// The rest is run's own. heap has the lanes that begin with records, by key; waiting
+	// counts those that have nothing, although their node is there; held is the size of
+	// what is in lanes.
+	spare   []parcel
+	lanes   []lane
+	heap    []int
+	waiting int
+	held    int64
+	batch   *wire.Batch
+}
+
+func newMerger(window time.Duration, limit int, out func(*wire.RunResponse)) *merger {
+	return &merger{
+		out: out, window: int64(window), limit: int64(limit), start: time.Now(),
+		room: semaphore.NewWeighted(int64(limit)), wake: make(chan struct{}, 1), batch: newBatch(),
+	}
+}
+
+func newBatch() *wire.Batch { return &wire.Batch{Records: make([]byte, 0, batchBytes+batchBytes/4)} }
+
+// now is the Unix time in nanoseconds; it doesn't jump when the clock is set.
+func (m *merger) now() int64 { return m.start.UnixNano() + int64(time.Since(m.start)) }
+
+// push waits for room, which it finds as soon as others' records are merged. What a
+// node pushes is its lane's from then on.
+func (m *merger) push(ctx context.Context, p parcel) error {
+	p.size = min(p.size+frame, m.limit)
+	if err := m.room.Acquire(ctx, p.size); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.incoming = append(m.incoming, p)
+	m.bytes += p.size
+	if !m.ticking || p.message != nil || m.bytes > m.limit/4 {
+		m.ticking = true
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// run merges until ctx ends, then hands out all that is left.
+func (m *merger) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			m.pass(math.MaxInt64)
+			return
+		case <-m.wake:
+		case <-timer.C:
+		}
+		if m.pass(m.now() - m.window) {
+			timer.Reset(passInterval)
+		}
+	}
+}
+
+// pass hands out what is older than horizon, or before which nothing can come any
+// more, or what there is too much of. It says whether something is left.
+func (m *merger) pass(horizon int64) bool {
+	m.receive()
+	for len(m.heap) > 0 {
+		first := &m.lanes[m.heap[0]]
+		if first.key > horizon && m.waiting > 0 && m.held <= m.limit/2 {
+			break
+		}
+		m.take(first)
+		if m.settle(first) {
+			m.down(0)
+			continue
+		}
+		last := len(m.heap) - 1
+		m.heap[0] = m.heap[last]
+		m.heap = m.heap[:last]
+		m.down(0)
+	}
+	m.flush()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ticking = len(m.heap) > 0
+	return m.ticking || len(m.incoming) > 0
+}
+
+// receive puts what was pushed into its lanes.
+func (m *merger) receive() {
+	m.mu.Lock()
+	arrived := m.incoming
+	m.held += m.bytes
+	m.incoming, m.bytes = m.spare, 0
+	m.mu.Unlock()
+	for _, p := range arrived {
+		for len(m.lanes) <= p.lane {
+			m.lanes = append(m.lanes, lane{})
+		}
+		l := &m.lanes[p.lane]
+		idle := len(l.parcels) == 0
+		l.parcels = append(l.parcels, p)
+		if !idle {
+			continue
+		}
+		if l.alive {
+			m.waiting--
+		}
+		if m.settle(l) {
+			m.heap = append(m.heap, p.lane)
+			m.up(len(m.heap) - 1)
+		}
+	}
+	clear(arrived)
+	m.spare = arrived[:0]
+}
+
+// settle passes messages on until the lane begins with a record, and finds its time.
+// It says whether there is one.
+func (m *merger) settle(l *lane) bool {
+	for len(l.parcels) > 0 {
+		p := &l.parcels[0]
+		if len(p.records) > 0 {
+			length := binary.LittleEndian.Uint32(p.records)
+			l.key = p.clock.key(p.records[frame:frame+length], p.arrived)
+			return true
+		}
+		if p.message != nil {
+			m.flush()
+			m.out(p.message)
+		}
+		l.alive = (l.alive || p.alive) && !p.dead
+		m.room.Release(p.size)
+		m.held -= p.size
+		l.parcels[0] = parcel{}
+		l.parcels = l.parcels[1:]
+	}
+	l.parcels = nil
+	if l.alive {
+		m.waiting++
+	}
+	return false
+}
+
+// take moves the lane's first record to the batch.
+func (m *merger) take(l *lane) {
+	p, b := &l.parcels[0], m.batch
+	end := frame + int(binary.LittleEndian.Uint32(p.records))
+	if len(b.Records) > 0 && len(b.Records)+end > cap(b.Records) {
+		m.flush()
+		b = m.batch
+	}
+	b.Records = append(b.Records, p.records[:end]...)
+	p.records = p.records[end:]
+	if len(p.targets) > 0 {
+		for len(b.Targets) < int(b.Count) {
+			b.Targets = append(b.Targets, 0)
+		}
+		b.Targets = append(b.Targets, p.targets[0])
+		p.targets = p.targets[1:]
+	} else if len(b.Targets) > 0 {
+		b.Targets = append(b.Targets, 0)
+	}
+	b.Count++
+	if b.Count >= batchRecords || len(b.Records) >= batchBytes {
+		m.flush()
+	}
+}
+
+// flush sends the batch, if there is something in it. A small one gives up the memory
+// that it doesn't fill, as it may be kept for long.
+func (m *merger) flush() {
+	b := m.batch
+	if b.Count == 0 {
+		return
+	}
+	if len(b.Records) < cap(b.Records)/2 {
+		small := &wire.Batch{Count: b.Count, Records: append([]byte(nil), b.Records...), Targets: b.Targets}
+		b.Records, b.Targets, b.Count = b.Records[:0], nil, 0
+		b = small
+	} else {
+		m.batch = newBatch()
+	}
+	m.out(&wire.RunResponse{Response: &wire.RunResponse_Batch{Batch: b}})
+}
+
+// up and down restore the heap's order around a lane that was added or has changed.
+func (m *merger) up(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if m.lanes[m.heap[parent]].key <= m.lanes[m.heap[i]].key {
+			return
+		}
+		m.heap[parent], m.heap[i] = m.heap[i], m.heap[parent]
+		i = parent
+	}
+}
+
+func (m *merger) down(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heap); child++ {
+			if m.lanes[m.heap[child]].key < m.lanes[m.heap[least]].key {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		m.heap[least], m.heap[i] = m.heap[i], m.heap[least]
+		i = least
+	}
+}

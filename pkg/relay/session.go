@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"nodegadget.dev/pkg/access"
+	"nodegadget.dev/pkg/version"
+	"nodegadget.dev/pkg/wire"
+)
+
+// lossInterval is how often the relay's own losses are told; the protocol promises
+// two seconds.
+const lossInterval = time.Second
+
+// session is a client's run on all nodes that it wants. It outlives the client's
+// stream for a while.
+type session struct {
+	id     string
+	relay  *Relay
+	caller access.Caller
+	start  *wire.Start
+	box    *box
+	merger *merger
+	// refs numbers the references of all nodes.
+	refs atomic.Uint32
+	// ctx ends with the session, and with it all runs on nodes.
+	ctx  context.Context
+	kill context.CancelFunc
+	// stopping is closed when the client wants the end, or has been given up.
+	stopping chan struct{}
+	stopOnce sync.Once
+	// news has something in it when a node's state has changed.
+	news    chan struct{}
+	running sync.WaitGroup
+	// dropped is closed when the session is over and not even kept any more.
+	dropped chan struct{}
+
+	mu    sync.Mutex
+	nodes []*node
+	// attached is the client's stream; without one the session lingers since left.
+	attached *attachment
+	left     time.Time
+}
+
+func (r *Relay) newSession(caller access.Caller, start *wire.Start) *session {
+	id := make([]byte, 16)
+	// It never fails.
+	_, _ = rand.Read(id)
+	s := &session{
+		id: hex.EncodeToString(id), relay: r, caller: caller, start: start, box: newBox(r.opts.Memory),
+		stopping: make(chan struct{}), news: make(chan struct{}, 1), dropped: make(chan struct{}), left: time.Now(),
+	}
+	s.ctx, s.kill = context.WithCancel(context.Background())
+	s.merger = newMerger(r.opts.Window, r.opts.MergeMemory, s.box.add)
+	return s
+}
+
+// begin names the nodes that are there, and those that should be.
+func (s *session) begin(present []*member) {
+	names := make([]string, 0, len(present))
+	for _, m := range present {
+		names = append(names, m.Node)
+	}
+	s.box.add(s.message(names))
+	missing := slices.DeleteFunc(slices.Clone(s.start.GetNodes()), func(name string) bool { return slices.Contains(names, name) })
+	for _, name := range append(names, missing...) {
+		s.addNode(name)
+	}
+}
+
+func (s *session) message(nodes []string) *wire.RunResponse {
+	return &wire.RunResponse{Response: &wire.RunResponse_Session{Session: &wire.Session{
+		Id: s.id, Protocol: wire.Current(), RelayVersion: version.Version, Nodes: nodes,
+	}}}
+}
+
+// addNode begins to run the gadget on a node, unless it does already.
+func (s *session) addNode(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.nodes, func(n *node) bool { return n.name == name }) {
+		return
+	}
+	n := &node{name: name, number: uint32(len(s.nodes) + 1), session: s, state: starting}
+	n.refs = newRefs(n.number, &s.refs)
+	s.nodes = append(s.nodes, n)
+	s.running.Go(func() { n.run(s.ctx) })
+}
+
+// run looks after the session until it is over: it includes nodes that join, tells
+// losses, and ends it when all nodes have ended, or when the client has left it.
+func (s *session) run() {
+	merging, stopMerging := context.WithCancel(context.Background())
+	merged := make(chan struct{})
+	go func() {
+		defer close(merged)
+		s.merger.run(merging)
+	}()
+	err := s.watch()
+	s.kill()
+	s.running.Wait()
+	stopMerging()
+	<-merged
+	if err == nil {
+		s.box.add(&wire.RunResponse{Response: &wire.RunResponse_End{End: s.total()}})
+	}
+	s.box.close(err)
+	s.linger()
+}
+
+// watch returns when the session has to end: with nil in good order.
+func (s *session) watch() error {
+	ticker := time.NewTicker(lossInterval)
+	defer ticker.Stop()
+	told := uint64(0)
+	for {
+		members, changed := s.relay.opts.Fleet.all(s.start.GetNodes())
+		for _, m := range members {
+			s.addNode(m.Node)
+		}
+		select {
+		case <-changed:
+		case <-s.relay.closing:
+			return status.Error(codes.Unavailable, "the relay is shutting down")
+		case <-s.news:
+			if over, err := s.over(); over {
+				return err
+			}
+		case <-ticker.C:
+			if err := s.check(); err != nil {
+				return err
+			}
+			told = s.tellLoss(told)
+		}
+	}
+}
+
+// over says whether nothing comes any more: all nodes have ended, or some have and
+// the others aren't there. If all refuse, their reason is the session's error.
+func (s *session) over() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ends, refusals := 0, 0
+	var why error
+	for _, n := range s.nodes {
+		switch n.state {
+		case starting, running:
+			return false, nil
+		case ended:
+			ends++
+		case refused:
+			refusals++
+			why = n.why
+		}
+	}
+	began := slices.ContainsFunc(s.nodes, func(n *node) bool { return n.header != nil })
+	switch {
+	case ends > 0 || s.stopped():
+		return true, nil
+	case refusals == len(s.nodes) && !began:
+		return true, why
+	}
+	return false, nil
+}
+
+// check gives up a client that doesn't read, and one that doesn't come back.
+func (s *session) check() error {
+	s.mu.Lock()
+	attached, left := s.attached, s.left
+	s.mu.Unlock()
+	if s.box.finished() {
+		// It was full.
+		return s.giveUp(attached, s.box.err)
+	}
+	if attached == nil {
+		if time.Since(left) > s.relay.opts.Linger {
+			return status.Error(codes.Aborted, "nobody came back for the session")
+		}
+		return nil
+	}
+	if stalled := attached.stalled(); stalled > s.relay.opts.Stall {
+		_, lost := s.box.counts()
+		return s.giveUp(attached, status.Errorf(codes.ResourceExhausted,
+			"the client has read nothing for %s and is cut off; %d records were dropped for that reason", stalled.Round(time.Second), lost))
+	}
+	return nil
+}
+
+func (s *session) giveUp(attached *attachment, err error) error {
+	s.relay.cutOff.Add(1)
+	if attached != nil {
+		attached.cancel(err)
+	}
+	return err
+}
+
+// tellLoss tells what the relay had no room for, if it has become more.
+func (s *session) tellLoss(told uint64) uint64 {
+	_, lost := s.box.counts()
+	if lost != told {
+		s.box.add(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: &wire.Loss{Relay: lost}}})
+	}
+	return lost
+}
+
+// total is what all nodes have counted, and the relay.
+func (s *session) total() *wire.End {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end := &wire.End{Loss: &wire.Loss{}}
+	for _, n := range s.nodes {
+		end.Records += n.records
+		add(end.Loss, &n.loss)
+	}
+	_, end.Loss.Relay = s.box.counts()
+	return end
+}
+
+// stop asks all nodes for the end.
+func (s *session) stop() {
+	s.stopOnce.Do(func() { close(s.stopping) })
+	s.poke()
+}
+
+func (s *session) stopped() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// poke lets the session look at its nodes.
+func (s *session) poke() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// linger keeps what has not arrived at the client for a while, when the session is over.
+func (s *session) linger() {
+	s.relay.over(s)
+	defer s.relay.forget(s)
+	deadline := time.Now().Add(s.relay.opts.Linger)
+	ticker := time.NewTicker(min(lossInterval, s.relay.opts.Linger))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.relay.closing:
+			return
+		case <-s.dropped:
+			return
+		case <-ticker.C:
+		}
+		s.mu.Lock()
+		attached := s.attached
+		s.mu.Unlock()
+		if attached == nil && time.Now().After(deadline) {
+			return
+		}
+		if attached != nil && attached.stalled() > s.relay.opts.Stall {
+			attached.cancel(status.Error(codes.ResourceExhausted, "the client doesn't read the end of its run and is cut off"))
+		}
+	}
+}
+
+// recall is what a client has to know that has missed messages: the headers of all
+// nodes that take part, and what references mean.
+func (s *session) recall() []*wire.RunResponse {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var messages []*wire.RunResponse
+	for _, n := range s.nodes {
+		if n.header == nil {
+			continue
+		}
+		messages = append(messages, &wire.RunResponse{Node: n.number, Response: &wire.RunResponse_Header{Header: n.header}})
+		for part := range slices.Chunk(n.refs.explained(), batchRecords) {
+			messages = append(messages, &wire.RunResponse{Node: n.number, Response: &wire.RunResponse_Containers{
+				Containers: &wire.Containers{Containers: part},
+			}})
+		}
+	}
+	return messages
+}
+
+func (s *session) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, n := range s.nodes {
+		if n.state == starting || n.state == running {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// String names the session in logs.
+func (s *session) String() string { return fmt.Sprintf("%.8s", s.id) }
