@@ -24,6 +24,23 @@ func TestCluster(t *testing.T) {
 	}{
 		{"Nodes", testNodes},
 		{"Pods", testPods},
+		{"Helm", testHelm},
+		{"Deploy", testDeploy},
+		{"ShortLived", testShortLived},
+		{"SharedNamespaces", testSharedNamespaces},
+		{"KindsOfContainers", testKindsOfContainers},
+		{"StaticPod", testStaticPod},
+		{"SameName", testSameName},
+		{"Restart", testRestart},
+		{"Selectors", testSelectors},
+		{"LiveLabels", testLiveLabels},
+		{"Tenants", testTenants},
+		{"AgentKilled", testAgentKilled},
+		{"AgentDeleted", testAgentDeleted},
+		{"ContainerdRestarts", testContainerdRestarts},
+		{"APIServerAway", testAPIServerAway},
+		{"Density", testDensity},
+		{"Undeploy", testUndeploy},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
 	}

@@ -4,12 +4,14 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodegadget.dev/test/e2e/cluster"
@@ -100,4 +102,32 @@ func (s *suite) awaitPhase(t *testing.T, namespace, name string, phases ...corev
 		return fmt.Errorf("pod %s is %s, not %v: %+v", name, pod.Status.Phase, phases, pod.Status.ContainerStatuses)
 	})
 	return pod
+}
+
+// remove deletes a pod and returns when it is gone.
+func (s *suite) remove(t *testing.T, namespace, name string) {
+	t.Helper()
+	require.NoError(t, s.Client.CoreV1().Pods(namespace).Delete(t.Context(), name, metav1.DeleteOptions{}))
+	s.awaitGone(t, namespace, name)
+}
+
+func (s *suite) awaitGone(t *testing.T, namespace, name string) {
+	t.Helper()
+	eventually(t, func() error {
+		_, err := s.Client.CoreV1().Pods(namespace).Get(t.Context(), name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil
+		case err != nil:
+			return err
+		}
+		return fmt.Errorf("pod %s is still there", name)
+	})
+}
+
+func toJSON(t *testing.T, value any) []byte {
+	t.Helper()
+	text, err := json.Marshal(value)
+	require.NoError(t, err)
+	return text
 }

@@ -221,3 +221,23 @@ func (n *Node) Signal(pid int, signal unix.Signal) error {
 	}
 	return g.signal(pid, signal)
 }
+
+// WriteFile writes a file as the node's daemons see it.
+func (n *Node) WriteFile(path string, text []byte) error {
+	return n.onThread(func() error { return os.WriteFile(path, text, 0o644) })
+}
+
+// RemoveFile removes a file as the node's daemons see it.
+func (n *Node) RemoveFile(path string) error {
+	return n.onThread(func() error { return os.Remove(path) })
+}
+
+// onThread runs f on a thread that sees what the node's daemons see.
+func (n *Node) onThread(f func() error) error {
+	return onThread(func() error {
+		if err := n.place.spaces.join(); err != nil {
+			return err
+		}
+		return f()
+	})
+}

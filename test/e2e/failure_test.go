@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"golang.org/x/sys/unix"
+)
+
+// from is events of pods of that name.
+func from(pod string) func(event) bool { return func(e event) bool { return e.Pod == pod } }
+
+// awaitMore wants events of each pod that come from now on.
+func (tr *trace) awaitMore(pods ...string) {
+	tr.t.Helper()
+	for _, pod := range pods {
+		tr.await(len(tr.all(from(pod)))+5, from(pod))
+	}
+}
+
+// tickOnEachNode starts a pod on each node and returns their names.
+func (s *suite) tickOnEachNode(t *testing.T, namespace string) []string {
+	t.Helper()
+	var names []string
+	for _, n := range s.Nodes {
+		names = append(names, "tick-"+n.Name)
+		s.start(t, namespace, ticking("tick-"+n.Name, n.Name))
+	}
+	return names
+}
+
+// testAgentKilled kills an agent during a trace. The other node's events go on, and
+// the node's own come again.
+func testAgentKilled(t *testing.T, s *suite) {
+	namespace := s.namespace(t)
+	pods := s.tickOnEachNode(t, namespace)
+	tr := s.trace(t, "trace", "exec", "-n", namespace)
+	tr.awaitMore(pods...)
+	pids, err := s.Nodes[0].Find("gadget-agent")
+	require.NoError(t, err)
+	require.Len(t, pids, 1)
+	require.NoError(t, s.Nodes[0].Signal(pids[0], unix.SIGKILL))
+	killed := time.Now()
+	tr.awaitMore(pods[1])
+	require.Less(t, time.Since(killed), 5*time.Second, "the other node must not wait")
+	tr.awaitMore(pods[0])
+	t.Logf("events of %s again after %.1f s", s.Nodes[0].Name, time.Since(killed).Seconds())
+	tr.stop()
+	require.Contains(t, tr.said.String(), s.Nodes[0].Name, "the node is named")
+}
+
+// testAgentDeleted deletes an agent's pod during a trace.
+func testAgentDeleted(t *testing.T, s *suite) {
+	namespace := s.namespace(t)
+	pods := s.tickOnEachNode(t, namespace)
+	tr := s.trace(t, "trace", "exec", "-n", namespace)
+	tr.awaitMore(pods...)
+	agents, err := s.Client.CoreV1().Pods(installed).List(t.Context(), metav1.ListOptions{
+		LabelSelector: "app.kubernetes.io/component=agent", FieldSelector: "spec.nodeName=" + s.Nodes[1].Name,
+	})
+	require.NoError(t, err)
+	require.Len(t, agents.Items, 1)
+	require.NoError(t, s.Client.CoreV1().Pods(installed).Delete(t.Context(), agents.Items[0].Name, metav1.DeleteOptions{}))
+	tr.awaitMore(pods[0])
+	s.awaitGone(t, installed, agents.Items[0].Name)
+	tr.awaitMore(pods...)
+	tr.stop()
+}
+
+// outage is how long the API server is away.
+const outage = time.Minute
+
+// testAPIServerAway stops the API server during a trace. Tracing goes on, and what
+// happened meanwhile is shown afterwards, or its number is.
+func testAPIServerAway(t *testing.T, s *suite) {
+	namespace := s.namespace(t)
+	for _, n := range s.Nodes {
+		s.start(t, namespace, workload("count-"+n.Name, n.Name,
+			"i=0; while true; do i=$((i+1)); /bin/true count-$i; usleep 500000; done"))
+	}
+	tr := s.trace(t, "trace", "exec", "-n", namespace)
+	tr.awaitMore("count-node1", "count-node2")
+	require.NoError(t, s.APIServer.Stop())
+	time.Sleep(outage)
+	require.NoError(t, s.APIServer.Start())
+	require.NoError(t, s.AwaitAPIServer(t.Context()))
+	tr.awaitMore("count-node1", "count-node2")
+	tr.stop()
+	for _, n := range s.Nodes {
+		requireCounted(t, tr, "count-"+n.Name)
+	}
+}
+
+// requireCounted wants a pod's numbers without a gap, unless the plugin says how many
+// are missing.
+func requireCounted(t *testing.T, tr *trace, pod string) {
+	t.Helper()
+	events := tr.all(func(e event) bool { return e.Pod == pod && e.Comm == "true" })
+	first, last := number(t, events[0]), number(t, events[len(events)-1])
+	missing := last - first + 1 - len(events)
+	t.Logf("%s: counted from %d to %d, %d missing", pod, first, last, missing)
+	if missing > 0 {
+		require.Contains(t, tr.said.String(), "missing")
+	}
+	require.GreaterOrEqual(t, missing, 0, "shown twice")
+}
+
+func number(t *testing.T, e event) (n int) {
+	t.Helper()
+	_, err := fmt.Sscanf(e.Args[1], "count-%d", &n)
+	require.NoError(t, err, e)
+	return n
+}
+
+// testContainerdRestarts restarts the container runtime of a node.
+func testContainerdRestarts(t *testing.T, s *suite) {
+	namespace := s.namespace(t)
+	pods := s.tickOnEachNode(t, namespace)
+	tr := s.trace(t, "trace", "exec", "-n", namespace)
+	tr.awaitMore(pods...)
+	node := s.Nodes[0]
+	require.NoError(t, node.Containerd.Stop())
+	tr.awaitMore(pods...)
+	require.NoError(t, node.Containerd.Start())
+	require.NoError(t, node.AwaitContainerd(t.Context()))
+	s.start(t, namespace, workload("after", node.Name, "/bin/true after-mark; sleep 1000"))
+	e := tr.await(1, marked("after-mark"))[0]
+	require.Equal(t, []string{node.Name, "after", "main"}, []string{e.Node, e.Pod, e.Container}, e)
+	tr.awaitMore(pods...)
+	tr.stop()
+	tr.requireNoLoss()
+	require.Empty(t, tr.all(func(e event) bool { return !strings.HasPrefix(e.Pod, "tick-") && e.Pod != "after" }))
+}

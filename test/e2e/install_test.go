@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/kube"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"sigs.k8s.io/yaml"
+)
+
+// installed is the namespace that the chart is installed in.
+const installed = "nodegadget"
+
+// values are what differs from the chart's: where the image comes from, and the
+// capability that containers which run tests often lack themselves. No kernel of
+// these tests needs it.
+const values = `
+image:
+  repository: nodegadget.test/nodegadget
+  tag: e2e
+  pullPolicy: Never
+agent:
+  capabilities: [BPF, PERFMON]
+rbac:
+  connect:
+    - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: ` + tracers + `}
+`
+
+// testHelm installs the chart with Helm, and removes it again.
+func testHelm(t *testing.T, s *suite) {
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.KubeConfig = &s.Kubeconfig
+	config := action.NewConfiguration()
+	require.NoError(t, config.Init(flags, installed, "secret"))
+	chart, err := loader.LoadDir("../../charts/nodegadget")
+	require.NoError(t, err)
+	var own map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(values), &own))
+
+	install := action.NewInstall(config)
+	install.ReleaseName, install.Namespace, install.CreateNamespace = "nodegadget", installed, true
+	install.WaitStrategy, install.Timeout = kube.HookOnlyStrategy, patience
+	_, err = install.RunWithContext(t.Context(), chart, own)
+	require.NoError(t, err)
+	s.awaitInstalled(t)
+	s.run(t, "status")
+
+	uninstall := action.NewUninstall(config)
+	uninstall.WaitStrategy, uninstall.Timeout = kube.HookOnlyStrategy, patience
+	_, err = uninstall.Run("nodegadget")
+	require.NoError(t, err)
+	s.awaitEmpty(t)
+}
+
+func writeValues(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "values.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(values), 0o600))
+	return path
+}
+
+// testDeploy installs by the plugin, for all tests that follow.
+func testDeploy(t *testing.T, s *suite) {
+	s.run(t, "deploy", "--values", writeValues(t))
+	s.awaitInstalled(t)
+}
+
+// awaitInstalled returns when agents and controller are ready.
+func (s *suite) awaitInstalled(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error {
+		agents, err := s.Client.AppsV1().DaemonSets(installed).Get(t.Context(), "nodegadget-agent", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		controller, err := s.Client.AppsV1().Deployments(installed).Get(t.Context(), "nodegadget-controller", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if agents.Status.NumberReady != nodes || controller.Status.ReadyReplicas != 1 {
+			return fmt.Errorf("%d agents and %d controllers are ready", agents.Status.NumberReady, controller.Status.ReadyReplicas)
+		}
+		return nil
+	})
+}
+
+// awaitEmpty returns when no pod is left of an installation.
+func (s *suite) awaitEmpty(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error {
+		pods, err := s.Client.CoreV1().Pods(installed).List(t.Context(), metav1.ListOptions{})
+		if err == nil && len(pods.Items) > 0 {
+			err = fmt.Errorf("%d pods are left", len(pods.Items))
+		}
+		return err
+	})
+}
