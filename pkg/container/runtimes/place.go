@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"nodegadget.dev/pkg/container"
@@ -61,7 +62,7 @@ func (r *Resolver) look(ctx context.Context, all bool) {
 	}
 	before := r.Name()
 	for _, p := range r.places {
-		found, err := p.look(ctx, all)
+		found, err := p.look(ctx, all || r.doubts(p))
 		if isOver(ctx) {
 			return // Who asks has no more time: that isn't the runtime's fault.
 		}
@@ -71,6 +72,13 @@ func (r *Resolver) look(ctx context.Context, all bool) {
 		r.opts.Log.Info("looked for container runtimes", "found", after)
 	}
 	r.looked = time.Now()
+}
+
+// doubts says whether a place's runtime didn't answer when it was last asked.
+func (r *Resolver) doubts(p *place) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return p.err != nil
 }
 
 // note remembers what was found at a place. A runtime that doesn't answer any more
@@ -87,15 +95,16 @@ func (r *Resolver) note(p *place, found runtime, err error) {
 	}
 }
 
-// look says who listens at a place. The caller holds Resolver.looking.
-func (p *place) look(ctx context.Context, all bool) (runtime, error) {
+// look says who listens at a place, without asking if the socket is the same and
+// nothing else speaks for that. The caller holds Resolver.looking.
+func (p *place) look(ctx context.Context, ask bool) (runtime, error) {
 	identity, err := p.socket.Identity()
 	if err != nil {
 		p.identity = socket.Identity{}
 		return nil, err
 	}
 	same := identity == p.identity
-	if same && p.err == nil && !all {
+	if same && !ask {
 		return p.runtime, nil
 	}
 	if p.conn == nil {
@@ -104,8 +113,7 @@ func (p *place) look(ctx context.Context, all bool) (runtime, error) {
 		}
 	}
 	if !same {
-		// Somebody listens who didn't when connecting last failed.
-		p.conn.ResetConnectBackoff()
+		p.reconnect(ctx)
 		p.identity = identity
 	}
 	found, err := p.recognise(ctx)
@@ -113,6 +121,15 @@ func (p *place) look(ctx context.Context, all bool) (runtime, error) {
 		err = p.explain(ctx, err)
 	}
 	return found, err
+}
+
+// reconnect is for when somebody listens who didn't when connecting last failed. As
+// long as the connection's state says that it failed, calls fail for that old reason.
+func (p *place) reconnect(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, reconnectTimeout)
+	defer cancel()
+	p.conn.ResetConnectBackoff()
+	p.conn.WaitForStateChange(ctx, connectivity.TransientFailure)
 }
 
 // explain makes gRPC's errors, which are as much wrapping as text, readable: most

@@ -22,6 +22,8 @@ const (
 	defaultTimeout = time.Second
 	// lookAgain is how often sockets are looked for while nobody can be asked.
 	lookAgain = 200 * time.Millisecond
+	// reconnectTimeout is for a connection to somebody who has begun to listen.
+	reconnectTimeout = 200 * time.Millisecond
 	// checkEvery is how often runtimes are asked who they are.
 	checkEvery = 5 * time.Second
 )
@@ -117,13 +119,13 @@ func (r *Resolver) Run(ctx context.Context) {
 // the container is being made, and somebody else's hanging runtime must not delay it.
 func (r *Resolver) Lookup(ctx context.Context, id string) (container.Info, error) {
 	known := r.answering()
-	info, err := ask(ctx, id, known)
+	info, err := r.ask(ctx, id, known)
 	if err == nil || errors.Is(err, container.ErrNotFound) {
 		return info, err
 	}
 	r.look(ctx, false)
 	if now := r.answering(); !slices.Equal(now, known) {
-		info, err = ask(ctx, id, now)
+		info, err = r.ask(ctx, id, now)
 	}
 	if errors.Is(err, errNobody) {
 		err = errors.New(r.Name())
@@ -136,7 +138,7 @@ var errNobody = errors.New("no container runtime")
 
 // ask asks one after the other. That a container isn't found is only said if all
 // could be asked.
-func ask(ctx context.Context, id string, resolvers []container.Resolver) (container.Info, error) {
+func (r *Resolver) ask(ctx context.Context, id string, resolvers []container.Resolver) (container.Info, error) {
 	if len(resolvers) == 0 {
 		return container.Info{}, errNobody
 	}
@@ -145,6 +147,7 @@ func ask(ctx context.Context, id string, resolvers []container.Resolver) (contai
 		info, err := resolver.Lookup(ctx, id)
 		switch {
 		case err == nil:
+			r.answered(resolver)
 			return info, nil
 		case !errors.Is(err, container.ErrNotFound):
 			failed = fmt.Errorf("%s: %w", resolver.Name(), err)
@@ -154,6 +157,17 @@ func ask(ctx context.Context, id string, resolvers []container.Resolver) (contai
 		return container.Info{}, failed
 	}
 	return container.Info{}, container.ErrNotFound
+}
+
+// answered notes that a runtime answers, which it may not have done before.
+func (r *Resolver) answered(resolver container.Resolver) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.places {
+		if p.runtime == resolver {
+			p.err = nil
+		}
+	}
 }
 
 // answering are the runtimes that were found.
