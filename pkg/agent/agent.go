@@ -15,12 +15,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"nodegadget.dev/pkg/agent/heartbeat"
 	"nodegadget.dev/pkg/btf/kernel"
 	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/gadget"
-	"nodegadget.dev/pkg/version"
+	"nodegadget.dev/pkg/pki"
 	"nodegadget.dev/pkg/wire"
 )
 
@@ -29,6 +31,8 @@ const (
 	DefaultQueueSize = 8 << 20
 	// DefaultMaxRuns is how many runs an agent serves at the same time.
 	DefaultMaxRuns = 64
+	// maxIdle is how long a client may stay connected without asking for anything.
+	maxIdle = 15 * time.Minute
 )
 
 // Options say what an agent works with.
@@ -44,6 +48,11 @@ type Options struct {
 	Node string
 	// Containers are the node's; nil if they aren't known. The agent closes them.
 	Containers *container.Registry
+	// Heartbeat proves that events flow; nil does without. The agent closes it.
+	Heartbeat *heartbeat.Heartbeat
+	// BufferSize is that of the kernel's event buffer in bytes if the client doesn't
+	// say; 0: tracer.DefaultBufferSize.
+	BufferSize int
 	// QueueSize bounds what waits for one client, in bytes; 0: DefaultQueueSize.
 	QueueSize int
 	// MaxRuns bounds the number of runs at a time; 0: DefaultMaxRuns.
@@ -55,8 +64,25 @@ type Options struct {
 // Agent serves the wire.Agent service.
 type Agent struct {
 	wire.UnimplementedAgentServer
-	opts Options
-	runs atomic.Int64
+	opts    Options
+	setup   Setup
+	started time.Time
+	runs    atomic.Int64
+	ledger  ledger
+	doctor  doctor
+	// announced says that all was looked for that Announce looks for. What it did not
+	// find is why: types, containers and a heartbeat.
+	announced                atomic.Bool
+	untyped, blind, beatless error
+	// stale says that the API server doesn't tell of pods.
+	stale atomic.Bool
+	// pair is the agent's certificate, nil if it needs none, and roots who may have
+	// signed the controller's.
+	pair  *pki.KeyPair
+	roots *pki.Roots
+	// tasks run while the agent serves; done are called at its end.
+	tasks []task
+	done  []func()
 	// types are shared by runs that start within typesLifetime of another.
 	types typeCache
 	// stopping ends when the agent shuts down, and with it every run.
@@ -75,7 +101,7 @@ func New(opts Options) *Agent {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{opts: opts}
+	a := &Agent{opts: opts, started: time.Now()}
 	a.stopping, a.stopRuns = context.WithCancel(context.Background())
 	return a
 }
@@ -89,6 +115,12 @@ func (a *Agent) Close() {
 	if a.opts.Containers != nil {
 		a.opts.Containers.Close()
 	}
+	if a.opts.Heartbeat != nil {
+		a.opts.Heartbeat.Close()
+	}
+	for _, done := range a.done {
+		done()
+	}
 }
 
 // NewServer makes a gRPC server with the limits of pkg/wire and the agent on it.
@@ -100,18 +132,15 @@ func NewServer(a *Agent, opts ...grpc.ServerOption) *grpc.Server {
 		grpc.MaxConcurrentStreams(uint32(4*a.opts.MaxRuns)),
 		grpc.ConnectionTimeout(10*time.Second),
 		// A client whose machine vanished is noticed within half a minute.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		// One without runs is let go after a while.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: maxIdle}),
+		grpc.MaxHeaderListSize(16<<10),
 		// Clients do the same; by default a server hangs up on who asks more often than every five minutes.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	server := grpc.NewServer(opts...)
 	wire.RegisterAgentServer(server, a)
 	return server
-}
-
-// Info is part of wire.AgentServer.
-func (a *Agent) Info(context.Context, *wire.InfoRequest) (*wire.InfoResponse, error) {
-	return &wire.InfoResponse{Protocol: wire.Current(), AgentVersion: version.Version, Node: a.node(a.opts.Types.Source)}, nil
 }
 
 // Catalog is part of wire.AgentServer.
@@ -144,15 +173,19 @@ func (a *Agent) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	if err := wire.CheckVersion(start.GetProtocol()); err != nil {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
-	log := a.opts.Log.With("gadget", start.GetGadget())
+	log := a.opts.Log.With("gadget", start.GetGadget(), "peer", peerOf(stream.Context()))
 	log.Info("run starts", "filter", start.GetFilter(), "params", start.GetParams())
 	err = a.run(stream, start)
 	log.Info("run ended", "error", err)
 	return err
 }
 
-func (a *Agent) node(types kernel.Source) *wire.Node {
-	return &wire.Node{Name: a.opts.Node, Kernel: types.Release, Arch: Arch(), Btf: types.String()}
+// peerOf is who calls, by address.
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
 }
 
 // Arch is this machine's architecture by the name that gadget objects bear.

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"sync/atomic"
 	"time"
 
 	"nodegadget.dev/pkg/enrich"
@@ -26,37 +27,62 @@ const (
 type intake struct {
 	queue    *queue
 	enricher *enrich.Enricher
+	// pause is how long the tracer waits on purpose before it looks again.
+	pause time.Duration
+	// looked is when it did last, 0 when it has ended.
+	looked atomic.Int64
 }
 
-// newIntake makes an intake. The enricher's options lack but the queue's part.
-func newIntake(q *queue, opts *enrich.Options) (*intake, error) {
+// newIntake makes an intake. The enricher's options lack but the queue's part; without
+// them there is no enricher.
+func newIntake(q *queue, pause time.Duration, opts *enrich.Options) (*intake, error) {
+	in := &intake{queue: q, pause: pause}
+	in.looked.Store(time.Now().UnixNano())
 	if opts == nil {
-		return &intake{queue: q}, nil
+		return in, nil
 	}
 	opts.Define, opts.Emit, opts.Hold = q.explain, q.add, hold
-	enricher, err := enrich.New(*opts)
-	if err != nil {
+	var err error
+	if in.enricher, err = enrich.New(*opts); err != nil {
 		return nil, err
 	}
-	q.unexplained = enricher.Again
-	return &intake{queue: q, enricher: enricher}, nil
+	q.unexplained = in.enricher.Again
+	return in, nil
 }
 
 func (i *intake) handler() tracer.Handler {
+	if i.enricher == nil {
+		return tracer.Handler{Record: func(record []byte) { i.queue.add(0, 0, record) }, Flush: i.flush}
+	}
+	return tracer.Handler{Record: i.enricher.Record, Flush: i.flush}
+}
+
+// flush is called when the tracer has read all there is, or at the end of an interval.
+func (i *intake) flush() {
+	i.looked.Store(time.Now().UnixNano())
 	switch {
 	case i.enricher == nil:
-		return tracer.Handler{Record: func(record []byte) { i.queue.add(0, 0, record) }, Flush: i.queue.flush}
+		i.queue.flush()
 	case i.queue.interval:
-		return tracer.Handler{Record: i.enricher.Record, Flush: func() { i.settle(intervalHold) }}
-	}
-	return tracer.Handler{Record: i.enricher.Record, Flush: func() {
+		i.settle(intervalHold)
+	default:
 		i.enricher.Flush()
 		i.queue.flush()
-	}}
+	}
+}
+
+// silent is how long ago the tracer should have looked for records, and has not.
+func (i *intake) silent(now time.Time) time.Duration {
+	looked := i.looked.Load()
+	if looked == 0 {
+		return 0
+	}
+	return max(now.Sub(time.Unix(0, looked))-i.pause, 0)
 }
 
 // end hands out what still waits, once the tracer has ended, and closes the queue.
 func (i *intake) end() {
+	i.looked.Store(0)
 	if i.enricher != nil && !i.queue.interval {
 		i.settle(lastHold)
 	}

@@ -56,7 +56,7 @@ func made(cgroup, number uint64) []byte {
 
 func newShopIntake(t *testing.T, n *news, interval bool) *intake {
 	t.Helper()
-	in, err := newIntake(newQueue(DefaultQueueSize, nil, interval), &enrich.Options{
+	in, err := newIntake(newQueue(DefaultQueueSize, nil, interval), 0, &enrich.Options{
 		Containers: n, Selection: enrich.Selection{Namespaces: []string{"shop"}},
 	})
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func newShopIntake(t *testing.T, n *news, interval bool) *intake {
 }
 
 func TestIntakeWithoutContainersLetsAllThrough(t *testing.T) {
-	in, err := newIntake(newQueue(DefaultQueueSize, nil, false), nil)
+	in, err := newIntake(newQueue(DefaultQueueSize, nil, false), 0, nil)
 	require.NoError(t, err)
 	h := in.handler()
 	h.Record(made(1, 1))

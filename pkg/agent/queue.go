@@ -62,8 +62,9 @@ type queue struct {
 	// unexplained is called when explanations of containers are dropped.
 	unexplained func()
 	// sequence counts the records that passed the filter. Its writer is the
-	// tracer's goroutine; others read it when that has ended.
+	// tracer's goroutine; others read it when that has ended, and records before.
 	sequence uint64
+	records  atomic.Uint64
 }
 
 func newQueue(size int, filter *event.Filter, interval bool) *queue {
@@ -142,6 +143,7 @@ func (q *queue) end() {
 
 // push says whether the batch found room.
 func (q *queue) push() bool {
+	q.records.Store(q.sequence)
 	p := q.current
 	size := p.size()
 	if waiting := q.waiting.Load(); size > 0 && waiting > 0 && waiting+size > q.limit {

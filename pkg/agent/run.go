@@ -41,6 +41,7 @@ func (unsupportedError) Is(target error) bool { return target == errUnsupported 
 
 // run is one gadget that runs for one client.
 type run struct {
+	gadget string
 	stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]
 	tracer *tracer.Tracer
 	queue  *queue
@@ -69,7 +70,9 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 		return grpcError(err, start.GetVerbose())
 	}
 	defer done()
-	r := &run{stream: stream, tracer: t, queue: q, intake: in, told: &wire.Loss{}}
+	r := &run{gadget: plan.object.Spec.Name, stream: stream, tracer: t, queue: q, intake: in, told: &wire.Loss{}}
+	a.ledger.begin(r)
+	defer a.ledger.end(r)
 	if err := r.sendHeader(a.node(types.Source), &plan.object.Spec); err != nil {
 		return err
 	}
@@ -101,6 +104,9 @@ func (a *Agent) prepare(start *wire.Start) (*plan, error) {
 		Alternatives: start.GetAlternatives(),
 		Interval:     time.Duration(start.GetInterval()),
 	}}
+	if p.opts.BufferSize == 0 {
+		p.opts.BufferSize = a.opts.BufferSize
+	}
 	if err := p.opts.Check(&object.Spec); err != nil {
 		return nil, usageError{err}
 	}
@@ -206,6 +212,9 @@ func (r *run) send() error {
 		}
 	}
 }
+
+// silent is how long ago the reader should have looked for records, and has not.
+func (r *run) silent(now time.Time) time.Duration { return r.intake.silent(now) }
 
 // sendParcel sends a batch, and what it takes to read it before.
 func (r *run) sendParcel(p *parcel) error {

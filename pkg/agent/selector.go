@@ -5,6 +5,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -79,8 +80,12 @@ var hierarchies = map[container.Hierarchy]tracer.Cgroups{
 
 // openIntake makes the way from the tracer to the queue. Done is to be called at the end.
 func (a *Agent) openIntake(p *plan, t *tracer.Tracer, q *queue) (in *intake, done func(), err error) {
+	pause := time.Duration(0)
+	if q.interval {
+		pause = max(p.opts.Interval, tracer.DefaultInterval)
+	}
 	if a.opts.Containers == nil || p.maker == nil {
-		in, err = newIntake(q, nil)
+		in, err = newIntake(q, pause, nil)
 		return in, func() {}, err
 	}
 	changes := a.opts.Containers.Subscribe()
@@ -88,7 +93,7 @@ func (a *Agent) openIntake(p *plan, t *tracer.Tracer, q *queue) (in *intake, don
 	if p.opts.FilterContainers {
 		opts.SetVerdict = func(id uint64, v enrich.Verdict) error { return t.SetContainer(id, verdicts[v]) }
 	}
-	if in, err = newIntake(q, opts); err != nil {
+	if in, err = newIntake(q, pause, opts); err != nil {
 		changes.Close()
 		return nil, nil, err
 	}

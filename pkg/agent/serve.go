@@ -6,13 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // shutdownTimeout is how long clients get to receive the end of their runs.
@@ -95,18 +99,66 @@ func removeStale(path string) error {
 // Serve serves clients until ctx ends. Then runs end in good order, as if their
 // clients had stopped them.
 func (a *Agent) Serve(ctx context.Context, listener net.Listener) error {
-	server := NewServer(a)
+	// Runs need what goes on beside them until they have ended.
+	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	group, grouped := errgroup.WithContext(beside)
+	for _, t := range a.tasks {
+		group.Go(func() error {
+			if err := t.run(grouped); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			return nil
+		})
+	}
+	if err := a.serveMonitor(group, grouped); err != nil {
+		stopBeside()
+		return errors.Join(err, group.Wait(), listener.Close())
+	}
+	err := a.serveClients(ctx, grouped, listener)
+	stopBeside()
+	return errors.Join(err, group.Wait())
+}
+
+// serveClients serves until ctx ends, or what runs beside fails.
+func (a *Agent) serveClients(ctx, beside context.Context, listener net.Listener) error {
+	guarded, opts := a.guard(listener)
+	server := NewServer(a, opts...)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(guarded) }()
 	a.opts.Log.Info("serving", "address", listener.Addr().String())
 	select {
 	case err := <-served:
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
+	case <-beside.Done():
 	}
 	a.stopRuns()
 	hurry := time.AfterFunc(shutdownTimeout, server.Stop)
 	defer hurry.Stop()
 	server.GracefulStop()
 	return <-served
+}
+
+// serveMonitor serves metrics and health, if that is wanted.
+func (a *Agent) serveMonitor(group *errgroup.Group, ctx context.Context) error {
+	if a.setup.HTTP == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", a.setup.HTTP)
+	if err != nil {
+		return fmt.Errorf("listening for metrics and probes: %w", err)
+	}
+	server := &http.Server{
+		Handler: a.Monitor(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+	}
+	context.AfterFunc(ctx, func() { server.Close() })
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving metrics and probes: %w", err)
+		}
+		return nil
+	})
+	return nil
 }

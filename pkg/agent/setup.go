@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/btf/embedded"
 	"nodegadget.dev/pkg/btf/kernel"
@@ -36,13 +38,28 @@ type Setup struct {
 	BTFServiceTimeout        time.Duration
 	// HostRoot is where the host's file system is mounted, empty for "/".
 	HostRoot string
+	// Containers says to follow this node's containers. CgroupRoot is the cgroup that
+	// holds all of the node, empty to find it; RuntimeSockets are where the container
+	// runtime may listen, none for the usual places.
+	Containers     bool
+	CgroupRoot     string
+	RuntimeSockets []string
+	// Kubernetes is how to reach the API server, which tells of this node's pods; nil
+	// leaves their labels as the runtime has them.
+	Kubernetes *rest.Config
+	// Heartbeat says to watch whether events flow.
+	Heartbeat bool
+	// HTTP is the address at which Monitor is served, empty for none.
+	HTTP string
+	// Enrolment says where the agent gets its certificate; it has none without.
+	Enrolment *Enrolment
 	// Gadgets is a directory of gadgets to serve instead of the built-in ones.
 	Gadgets string
 	// Node is the node's name; empty for the host's.
 	Node string
-	// QueueSize, MaxRuns and Log are those of Options.
-	QueueSize, MaxRuns int
-	Log                *slog.Logger
+	// BufferSize, QueueSize, MaxRuns and Log are those of Options.
+	BufferSize, QueueSize, MaxRuns int
+	Log                            *slog.Logger
 }
 
 // Prepare finds the gadgets and the places that may have the kernel's types, and
@@ -61,10 +78,16 @@ func Prepare(setup Setup) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(Options{
+	a := New(Options{
 		Gadgets: catalog, Chooser: chooser, Types: kernel.Types{Source: kernel.Source{Release: chooser.Identity().Release}},
-		Node: setup.Node, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Log: setup.Log,
-	}), nil
+		Node: setup.Node, BufferSize: setup.BufferSize, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Log: setup.Log,
+	})
+	a.setup = setup
+	if err := a.prepareEnrolment(); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
 }
 
 func (s Setup) catalog() (*gadget.Catalog, error) {
@@ -97,25 +120,27 @@ func (s Setup) chooser() (*kernel.Chooser, error) {
 // must not keep the agent from serving.
 const announceTimeout = 10 * time.Second
 
-// Announce looks for the kernel's types before the first client asks, and logs
-// what was found. A node without types is served all the same: runs that need
-// them say so. An error means that the types which the operator named are wrong.
-// It must not be called while the agent serves.
+// Announce looks for the kernel's types before the first client asks, for containers
+// if they are wanted, and logs what was found. A node without types is served all the
+// same: runs that need them say so. An error means that the types which the operator
+// named are wrong. It must not be called while the agent serves.
 func (a *Agent) Announce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	limited, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	types, err := a.opts.Chooser.Types(ctx)
+	types, err := a.opts.Chooser.Types(limited)
 	var refused *kernel.RefusedError
 	if errors.As(err, &refused) {
 		return err
 	}
-	a.opts.Types.Source = types.Source
+	a.opts.Types.Source, a.untyped = types.Source, err
 	if err != nil {
 		a.opts.Types.Source = noTypes(a.opts.Chooser, err)
 		a.opts.Log.Warn("gadgets can't run for lack of BTF", "error", err)
 	}
+	a.equip(limited)
 	// A whole kernel's types may have been read. The node's memory is better used by its pods.
 	debug.FreeOSMemory()
+	a.announced.Store(true)
 	a.opts.Log.Info("agent is ready", "node", a.opts.Node, "gadgets", len(a.opts.Gadgets.Names()), "btf", a.opts.Types.Source.String())
 	return nil
 }
