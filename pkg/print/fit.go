@@ -2,6 +2,8 @@
 
 package print
 
+import "cmp"
+
 // fitStream fits the columns to the terminal once, before anything is known of
 // what they will hold.
 func (t *table) fitStream() {
@@ -58,7 +60,7 @@ func shrink(columns []column, cells int) {
 
 // fitRows makes the columns as wide as the widest content that any interval had
 // so far, as far as the terminal allows: they don't jump back and forth.
-func (t *table) fitRows(rows []Row) {
+func (t *table) fitRows(rows []Row, own *Source) {
 	if t.natural == nil {
 		t.natural = make([]int, len(t.columns))
 		for i := range t.columns {
@@ -68,6 +70,7 @@ func (t *table) fitRows(rows []Row) {
 		}
 	}
 	for _, row := range rows {
+		t.use(cmp.Or(row.Source, own))
 		t.cache.update(row.Origin)
 		for i := range t.columns {
 			t.cell.reset(longest)

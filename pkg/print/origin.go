@@ -13,6 +13,9 @@ func (o *Origin) texts() [len(originNames)]string {
 	return [...]string{o.Node, o.Namespace, o.Pod, o.Container, o.ContainerID, o.Image}
 }
 
+// OriginNames are the names under which an Origin can be asked for as fields.
+func OriginNames() []string { return originNames[:] }
+
 func originIndex(name string) (int, bool) {
 	for i, known := range originNames {
 		if name == known {

@@ -34,6 +34,8 @@ type Options struct {
 
 // Row is one record of an interval.
 type Row struct {
+	// Source is whose schema the record has; nil for the printer's own.
+	Source *Source
 	Origin *Origin
 	Record []byte
 }
@@ -50,6 +52,9 @@ const keptBuffer = 1 << 20
 // Printer writes the records of one schema. It isn't safe for concurrent use.
 type Printer struct {
 	w    io.Writer
+	opts Options
+	// own is the schema that the printer was made with.
+	own  Source
 	form form
 	buf  []byte
 	// table is form where that is one, else nil.
@@ -65,7 +70,7 @@ func New(w io.Writer, schema *event.Schema, opts Options) (*Printer, error) {
 	if opts.Location == nil {
 		opts.Location = time.Local
 	}
-	p := &Printer{w: w}
+	p := &Printer{w: w, opts: opts}
 	if opts.Mode == None {
 		return p, nil
 	}
@@ -73,24 +78,32 @@ func New(w io.Writer, schema *event.Schema, opts Options) (*Printer, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case opts.Mode == JSON:
-		p.form, err = newObject(&jsonGrammar, chosen)
-	case opts.Mode == YAML:
-		p.form, err = newObject(&yamlGrammar, chosen)
-	case hasHistogram(chosen):
-		p.form = newHistogram(chosen, &opts)
-	default:
-		p.table = newTable(chosen, &opts)
-		p.form, p.headless = p.table, true
+	if p.form, err = newForm(chosen, &p.opts); err != nil {
+		return nil, err
+	}
+	p.own.form = p.form
+	if p.table, _ = p.form.(*table); p.table != nil {
+		for _, c := range chosen {
+			p.own.columns = append(p.own.columns, c.column)
+		}
+		p.table.source, p.headless = &p.own, true
 		if schema.Source.Kind == gadget.Events {
 			p.begin()
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
 	return p, nil
+}
+
+func newForm(chosen []choice, opts *Options) (form, error) {
+	switch {
+	case opts.Mode == JSON:
+		return newObject(&jsonGrammar, chosen)
+	case opts.Mode == YAML:
+		return newObject(&yamlGrammar, chosen)
+	case hasHistogram(chosen):
+		return newHistogram(chosen, opts), nil
+	}
+	return newTable(chosen, opts), nil
 }
 
 // begin writes the header of a stream, whose columns keep their places.
@@ -139,11 +152,12 @@ func (p *Printer) Interval(rows []Row) error {
 			p.buf = append(p.buf, '\n')
 		}
 		p.headless = false
-		p.table.fitRows(rows)
+		p.table.fitRows(rows, &p.own)
 		p.buf = p.table.appendHeader(p.buf)
 	}
 	p.intervals++
 	for i := range rows {
+		p.Use(rows[i].Source)
 		p.buf = p.form.append(p.buf, rows[i].Origin, rows[i].Record)
 	}
 	return p.Flush()

@@ -14,9 +14,11 @@ const (
 // table writes records as lines of columns.
 type table struct {
 	columns []column
-	cache   originCache
-	cell    cell
-	color   bool
+	// source is whose records the columns read at present.
+	source *Source
+	cache  originCache
+	cell   cell
+	color  bool
 	// width is the terminal's, 0 for none.
 	width int
 	// edge is the cell that no line reaches, 0 for none. What was asked for, by name
