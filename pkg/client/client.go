@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client speaks to an agent: it lists gadgets, runs one, and hands out
-// the batches, the losses and the end of a run. It knows nothing of terminals.
+// Package client speaks to an agent, or to the relay of a cluster, which speaks to
+// the agents of all nodes. It lists gadgets, runs one, and hands out the messages of
+// a run, which look the same for one agent and for many nodes. A relay's run goes on
+// when its connection breaks. The package knows nothing of terminals and Kubernetes.
 package client
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,10 +26,16 @@ import (
 	"nodegadget.dev/pkg/wire"
 )
 
-// Conn is a connection to an agent. Its methods may be called concurrently.
+// Conn is a connection to an agent or a relay. Its methods may be called concurrently.
 type Conn struct {
 	grpc  *grpc.ClientConn
 	agent wire.AgentClient
+	// relay is nil if the peer is an agent.
+	relay wire.RelayClient
+	// retry is how long a broken run is tried to be resumed.
+	retry time.Duration
+	// dialing is why connecting didn't succeed: gRPC tells only its text.
+	dialing atomic.Pointer[error]
 }
 
 // Dial connects to the agent at address, "unix:///path". Whether somebody is
@@ -41,41 +48,50 @@ func Dial(address string) (*Conn, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("no agent at %s: there is no such socket; start one with: gadget-agent serve --listen %s", path, address)
 	}
-	return dial(address, nil)
+	return dialAgent(address)
 }
 
 // DialWith connects through dialer, for agents in the same process.
 func DialWith(dialer func(context.Context) (net.Conn, error)) (*Conn, error) {
-	return dial("passthrough:///in-process", dialer)
+	return dialAgent("passthrough:///in-process", grpc.WithContextDialer(
+		func(ctx context.Context, _ string) (net.Conn, error) { return dialer(ctx) }))
 }
 
-func dial(target string, dialer func(context.Context) (net.Conn, error)) (*Conn, error) {
-	opts := []grpc.DialOption{
+func dialAgent(target string, opts ...grpc.DialOption) (*Conn, error) {
+	opts = append(opts,
 		// A unix socket's permissions and a process's own memory are the protection here.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	)
+	c := &Conn{}
+	if err := c.open(target, opts); err != nil {
+		return nil, err
+	}
+	c.agent = wire.NewAgentClient(c.grpc)
+	return c, nil
+}
+
+// open makes the gRPC connection with what all peers have in common.
+func (c *Conn) open(target string, opts []grpc.DialOption) error {
+	conn, err := grpc.NewClient(target, append(opts,
 		grpc.WithInitialWindowSize(wire.Window),
 		grpc.WithInitialConnWindowSize(wire.Window),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	}
-	if dialer != nil {
-		opts = append(opts, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dialer(ctx) }))
-	}
-	conn, err := grpc.NewClient(target, opts...)
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)))...)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", target, err)
+		return fmt.Errorf("connecting to %s: %w", target, err)
 	}
-	return &Conn{grpc: conn, agent: wire.NewAgentClient(conn)}, nil
+	c.grpc = conn
+	return nil
 }
 
 // Close ends the connection and all its runs.
 func (c *Conn) Close() error { return c.grpc.Close() }
 
-// Catalog lists the agent's gadgets.
+// Catalog lists the gadgets that can be run.
 func (c *Conn) Catalog(ctx context.Context) ([]gadget.Spec, error) {
-	response, err := c.agent.Catalog(ctx, &wire.CatalogRequest{})
+	response, err := c.catalog(ctx)
 	if err != nil {
-		return nil, wrap("listing gadgets", err)
+		return nil, c.wrap("listing gadgets", err)
 	}
 	specs := make([]gadget.Spec, 0, len(response.GetGadgets()))
 	for _, g := range response.GetGadgets() {
@@ -88,83 +104,46 @@ func (c *Conn) Catalog(ctx context.Context) ([]gadget.Spec, error) {
 	return specs, nil
 }
 
-// Info says which node the agent is on.
-func (c *Conn) Info(ctx context.Context) (*wire.InfoResponse, error) {
-	response, err := c.agent.Info(ctx, &wire.InfoRequest{})
-	if err != nil {
-		return nil, wrap("asking the agent", err)
+func (c *Conn) catalog(ctx context.Context) (*wire.CatalogResponse, error) {
+	if c.relay != nil {
+		return c.relay.Catalog(ctx, &wire.CatalogRequest{})
 	}
-	return response, nil
+	return c.agent.Catalog(ctx, &wire.CatalogRequest{})
 }
 
-// Run is a gadget that runs on the agent. Next may be called by one goroutine,
-// Stop by any.
-type Run struct {
-	// Header is what the agent said at the beginning.
-	Header *wire.Header
-	// Spec is the gadget as the agent has it.
-	Spec   gadget.Spec
-	stream grpc.BidiStreamingClient[wire.RunRequest, wire.RunResponse]
-	stop   sync.Once
+// Nodes says how the nodes are doing; an agent has just its own.
+func (c *Conn) Nodes(ctx context.Context) (*wire.NodesResponse, error) {
+	if c.relay != nil {
+		response, err := c.relay.Nodes(ctx, &wire.NodesRequest{})
+		return response, c.wrap("asking the relay for its nodes", err)
+	}
+	info, err := c.agent.Info(ctx, &wire.InfoRequest{})
+	if err != nil {
+		return nil, c.wrap("asking the agent", err)
+	}
+	return &wire.NodesResponse{
+		Protocol: info.GetProtocol(), Nodes: []*wire.NodeReport{{Name: info.GetNode().GetName(), Info: info}},
+	}, nil
 }
 
-// Run starts a gadget and waits until it is attached. It runs until Stop, or
-// until ctx ends, which loses what is under way.
-func (c *Conn) Run(ctx context.Context, start *wire.Start) (*Run, error) {
-	stream, err := c.agent.Run(ctx)
-	if err != nil {
-		return nil, wrap("starting the run", err)
+// Doctor says what stands in the way of which gadget on the nodes of these names, or
+// on all; an agent has just its own.
+func (c *Conn) Doctor(ctx context.Context, nodes []string) (*wire.NodesResponse, error) {
+	request := &wire.DoctorRequest{Nodes: nodes}
+	if c.relay != nil {
+		response, err := c.relay.Doctor(ctx, request)
+		return response, c.wrap("asking the relay for its nodes", err)
 	}
-	start.Protocol = wire.Current()
-	// io.EOF is only that the stream has ended; Recv says why.
-	if err := stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
-		return nil, wrap("starting the run", err)
-	}
-	first, err := stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return nil, errors.New("the agent ended the run before it began")
-	}
-	if err != nil {
-		return nil, wrap("", err)
-	}
-	header := first.GetHeader()
-	if header == nil {
-		return nil, errors.New("the agent's first message is not a header")
-	}
-	if err := wire.CheckVersion(header.GetProtocol()); err != nil {
-		return nil, err
-	}
-	spec, err := header.GetGadget().Spec()
+	response, err := c.Nodes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &Run{Header: header, Spec: *spec, stream: stream}, nil
-}
-
-// Stop asks for the end, once. What was recorded until then still comes through Next.
-func (r *Run) Stop() {
-	r.stop.Do(func() {
-		// If the stream is gone, Next says so.
-		_ = r.stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Stop{Stop: &wire.Stop{}}})
-	})
-}
-
-// Next returns the next message: a batch that has passed its check, a loss, a
-// notice, or the end. After the end it returns io.EOF.
-func (r *Run) Next() (*wire.RunResponse, error) {
-	response, err := r.stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return nil, io.EOF
+	findings, err := c.agent.Doctor(ctx, request)
+	if status.Code(err) == codes.Unimplemented {
+		return nil, fmt.Errorf("agent %s is too old to examine its node", response.GetNodes()[0].GetInfo().GetAgentVersion())
 	}
-	if err != nil {
-		return nil, wrap("", err)
-	}
-	if batch := response.GetBatch(); batch != nil {
-		if err := batch.Check(); err != nil {
-			return nil, err
-		}
-	}
-	return response, nil
+	response.GetNodes()[0].Doctor = findings
+	return response, c.wrap("asking the agent", err)
 }
 
 // UsageError is an error that the user can mend by asking for something else.
@@ -172,17 +151,31 @@ type UsageError struct{ Text string }
 
 func (e *UsageError) Error() string { return e.Text }
 
-// wrap turns a gRPC status into an error without gRPC's words.
-func wrap(context string, err error) error {
+// wrap turns a gRPC status into an error without gRPC's words. Without an error it
+// is none.
+func (c *Conn) wrap(context string, err error) error {
+	if err == nil {
+		return nil
+	}
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.InvalidArgument, codes.NotFound:
 		return &UsageError{Text: s.Message()}
 	case codes.Unavailable:
-		return fmt.Errorf("the agent can't be reached: %s", s.Message())
+		if dialing := c.dialing.Load(); dialing != nil {
+			return *dialing
+		}
+		return fmt.Errorf("the %s can't be reached: %s", c.peer(), s.Message())
 	}
 	if context == "" {
 		return errors.New(s.Message())
 	}
 	return fmt.Errorf("%s: %s", context, s.Message())
+}
+
+func (c *Conn) peer() string {
+	if c.relay != nil {
+		return "relay"
+	}
+	return "agent"
 }

@@ -96,6 +96,17 @@ func connect(tb testing.TB, s *script) *Conn {
 	return conn
 }
 
+// begin starts a run of which the test wants to see what comes after the header.
+func begin(tb testing.TB, conn *Conn) *Run {
+	tb.Helper()
+	run, err := conn.Run(tb.Context(), &wire.Start{})
+	require.NoError(tb, err)
+	first, err := run.Next()
+	require.NoError(tb, err)
+	require.NotNil(tb, first.GetHeader())
+	return run
+}
+
 func header() *wire.RunResponse {
 	return &wire.RunResponse{Response: &wire.RunResponse_Header{Header: &wire.Header{
 		Protocol: wire.Current(),
@@ -146,7 +157,7 @@ func TestSocketThatNobodyServesIsReported(t *testing.T) {
 		require.NoError(t, err)
 		_, err = conn.Catalog(t.Context())
 		require.ErrorContains(t, err, "the agent can't be reached: ")
-		_, err = conn.Info(t.Context())
+		_, err = conn.Nodes(t.Context())
 		require.ErrorContains(t, err, "the agent can't be reached: ")
 		_, err = conn.Run(t.Context(), &wire.Start{})
 		require.ErrorContains(t, err, "the agent can't be reached: ")
@@ -168,7 +179,7 @@ func TestRunRefusesWhatIsNoRun(t *testing.T) {
 		{"nothing", nil, nil, "the agent ended the run before it began"},
 		{"batch first", []*wire.RunResponse{batch(0, nil)}, nil, "the agent's first message is not a header"},
 		{"message of a newer agent first", []*wire.RunResponse{{}}, nil, "the agent's first message is not a header"},
-		{"newer protocol", []*wire.RunResponse{newer}, nil, "protocol version 2.0 of the peer doesn't go with 1.0"},
+		{"newer protocol", []*wire.RunResponse{newer}, nil, "protocol version 2.0 of the peer doesn't go with 1.1"},
 		{"field out of bounds", []*wire.RunResponse{hostile}, nil, `field "n" lies outside of any record`},
 		{"no gadget", []*wire.RunResponse{nameless}, nil, "is not of the form verb_noun"},
 		{"agent's error", nil, status.Error(codes.Internal, "no memory"), "no memory"},
@@ -194,7 +205,7 @@ func TestUsersMistakesAreUsageErrors(t *testing.T) {
 		require.EqualError(t, err, "so it is")
 		_, err = conn.Catalog(t.Context())
 		require.ErrorContains(t, err, "so it is")
-		_, err = conn.Info(t.Context())
+		_, err = conn.Nodes(t.Context())
 		require.ErrorContains(t, err, "so it is")
 	}
 }
@@ -214,7 +225,7 @@ func TestNextHandsOutWhatTheAgentSends(t *testing.T) {
 	}}
 	run, err := connect(t, s).Run(t.Context(), &wire.Start{Gadget: "trace_x"})
 	require.NoError(t, err)
-	require.Equal(t, "trace_x", run.Spec.Name)
+	require.Equal(t, "trace_x", run.Node(0).Spec.Name)
 	require.Equal(t, uint32(wire.Major), s.start.GetProtocol().GetMajor())
 	var got []string
 	for {
@@ -224,6 +235,8 @@ func TestNextHandsOutWhatTheAgentSends(t *testing.T) {
 		}
 		require.NoError(t, err)
 		switch {
+		case message.GetHeader() != nil:
+			got = append(got, "header")
 		case message.GetBatch() != nil:
 			got = append(got, "batch")
 		case message.GetLoss() != nil:
@@ -234,7 +247,7 @@ func TestNextHandsOutWhatTheAgentSends(t *testing.T) {
 			got = append(got, "unknown")
 		}
 	}
-	require.Equal(t, []string{"batch", "loss", "unknown", "end"}, got)
+	require.Equal(t, []string{"header", "batch", "loss", "unknown", "end"}, got)
 	_, err = run.Next()
 	require.ErrorIs(t, err, io.EOF)
 }
@@ -244,8 +257,7 @@ func TestDamagedBatchIsAnError(t *testing.T) {
 	for name, damaged := range map[string]*wire.RunResponse{
 		"cut": batch(1, whole[:10]), "count": batch(2, whole), "length": batch(1, append([]byte{255, 255, 255, 255}, whole...)),
 	} {
-		run, err := connect(t, &script{answers: []*wire.RunResponse{header(), damaged}}).Run(t.Context(), &wire.Start{})
-		require.NoError(t, err)
+		run := begin(t, connect(t, &script{answers: []*wire.RunResponse{header(), damaged}}))
 		message, err := run.Next()
 		require.ErrorIs(t, err, wire.ErrFraming, name)
 		require.Nil(t, message)
@@ -254,9 +266,8 @@ func TestDamagedBatchIsAnError(t *testing.T) {
 
 func TestAgentThatDiesIsAnError(t *testing.T) {
 	s := &script{answers: []*wire.RunResponse{header()}, end: status.Error(codes.Unavailable, "connection reset")}
-	run, err := connect(t, s).Run(t.Context(), &wire.Start{})
-	require.NoError(t, err)
-	_, err = run.Next()
+	run := begin(t, connect(t, s))
+	_, err := run.Next()
 	require.EqualError(t, err, "the agent can't be reached: connection reset")
 }
 
@@ -264,15 +275,14 @@ func TestAgentThatDiesIsAnError(t *testing.T) {
 // of one goroutine at a time.
 func TestStopIsSentOnce(t *testing.T) {
 	s := &script{answers: []*wire.RunResponse{header()}, wait: true}
-	run, err := connect(t, s).Run(t.Context(), &wire.Start{})
-	require.NoError(t, err)
+	run := begin(t, connect(t, s))
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(run.Stop)
 	}
 	callers.Wait()
 	require.NoError(t, run.stream.CloseSend())
-	_, err = run.Next()
+	_, err := run.Next()
 	require.ErrorIs(t, err, io.EOF)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -284,6 +294,8 @@ func TestEndOfContextEndsTheRun(t *testing.T) {
 	run, err := connect(t, &script{answers: []*wire.RunResponse{header()}, wait: true}).Run(ctx, &wire.Start{})
 	require.NoError(t, err)
 	cancel()
+	_, err = run.Next()
+	require.NoError(t, err, "the header has arrived")
 	_, err = run.Next()
 	require.ErrorContains(t, err, "context canceled")
 	run.Stop()
