@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"nodegadget.dev/pkg/client"
 	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/print"
 )
@@ -46,18 +47,15 @@ func newRunCommand(name, noun string, g gadgets, stop context.Context, streams S
 		if err != nil {
 			return err
 		}
-		opts := &runOptions{gadget: s.Name}
-		flags := opts.flagSet(s)
-		if err := flags.Parse(args); err != nil {
-			if errors.Is(err, pflag.ErrHelp) {
-				return printHelp(streams, cmd, s, flags)
+		opts, err := parseRun(cmd, s, args, streams)
+		var usage *client.UsageError
+		if errors.As(err, &usage) {
+			// The cluster's agents may be newer, and their gadget have what this one lacks.
+			if newer := clusterSpec(cmd.Context(), args, s); newer != nil {
+				opts, err = parseRun(cmd, newer, args, streams)
 			}
-			return usagef("%v (see: %s --help)", err, cmd.CommandPath())
 		}
-		if flags.NArg() > 0 {
-			return usagef("%s takes no arguments, given: %q", cmd.CommandPath(), flags.Arg(0))
-		}
-		if err := opts.complete(s, flags); err != nil {
+		if err != nil || opts == nil {
 			return err
 		}
 		return runGadget(cmd.Context(), stop, opts, streams)
@@ -69,21 +67,40 @@ func newRunCommand(name, noun string, g gadgets, stop context.Context, streams S
 	return cmd
 }
 
-// flagSet has the flags of every run and one for each parameter of the gadget.
-func (o *runOptions) flagSet(spec *gadget.Spec) *pflag.FlagSet {
-	flags := pflag.NewFlagSet(spec.Name, pflag.ContinueOnError)
+// parseRun makes options of a command's arguments; none if they ask for help, which
+// it prints.
+func parseRun(cmd *cobra.Command, spec *gadget.Spec, args []string, streams Streams) (*runOptions, error) {
+	opts := &runOptions{spec: spec}
+	flags, clusters := opts.flagSets()
+	all := pflag.NewFlagSet(spec.Name, pflag.ContinueOnError)
+	all.Usage = func() {} // Help is printed by printHelp.
+	all.AddFlagSet(flags)
+	all.AddFlagSet(clusters)
+	if err := all.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, printHelp(streams, cmd, spec, flags, clusters)
+		}
+		return nil, usagef("%v (see: %s --help)", err, cmd.CommandPath())
+	}
+	if all.NArg() > 0 {
+		return nil, usagef("%s takes no arguments, given: %q", cmd.CommandPath(), all.Arg(0))
+	}
+	return opts, opts.complete(all)
+}
+
+// flagSets has the flags of every run and one for each parameter of the gadget, and
+// apart from them kubectl's own flags for the cluster.
+func (o *runOptions) flagSets() (flags, clusters *pflag.FlagSet) {
+	flags = pflag.NewFlagSet(o.spec.Name, pflag.ContinueOnError)
 	flags.SortFlags = false
-	flags.Usage = func() {} // Help is printed by printHelp.
-	flags.BoolVar(&o.local, "local", false, "trace this machine, without a cluster")
-	flags.StringVar(&o.agent, "agent", "", "trace the machine of the agent at this address (unix:///path)")
-	flags.StringVar(&o.btf, "btf", "", "BTF of this kernel: a file, a directory, a bundle, or the URL of a BTF service (with --local)")
+	o.target.add(flags)
 	flags.StringVarP(&o.output, "output", "o", "columns", "columns, wide, json, yaml or none")
 	flags.StringSliceVar(&o.fields, "fields", nil, "fields to show, in this order")
 	flags.StringVar(&o.filter, "filter", "", "CEL expression over the fields: comm == \"cat\" && errno != 0")
-	if spec.Source.Kind != gadget.Events {
+	if kind := o.spec.Source.Kind; kind != gadget.Events {
 		flags.StringSliceVar(&o.sort, "sort", nil, "fields to sort by; -field for descending")
 		flags.IntVar(&o.maxEntries, "max-entries", 0, "most rows of an interval that are shown (0: all)")
-		flags.DurationVar(&o.interval, "interval", 0, intervalHelp(spec.Source.Kind))
+		flags.DurationVar(&o.interval, "interval", 0, intervalHelp(kind))
 	} else {
 		flags.Var((*byteSize)(&o.bufferSize), "buffer-size", "size of the kernel's event buffer: 4Mi, 512Ki, bytes")
 		flags.BoolVar(&o.perfBuffer, "perf-buffer", false, "use a perf buffer even if the kernel has ring buffers")
@@ -94,13 +111,19 @@ func (o *runOptions) flagSet(spec *gadget.Spec) *pflag.FlagSet {
 	flags.StringToStringVar(&o.alternatives, "alternative", nil, "demand a hook: group=name, see inspect")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say what is used, and show the verifier's whole log")
 	o.params = map[string]*pflag.Flag{}
-	for _, p := range spec.Params {
-		if flags.Lookup(p.Name) != nil {
-			continue
+	for _, p := range o.spec.Params {
+		if flags.Lookup(p.Name) == nil {
+			o.params[p.Name] = addParam(flags, p)
 		}
-		o.params[p.Name] = addParam(flags, p)
 	}
-	return flags
+	selection, cluster := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
+	selection.SortFlags = false
+	o.selection.add(selection)
+	o.cluster.add(cluster)
+	addFree(flags, selection, flags)
+	clusters = pflag.NewFlagSet("", pflag.ContinueOnError)
+	addFree(clusters, cluster, flags)
+	return flags, clusters
 }
 
 func intervalHelp(kind gadget.SourceKind) string {
@@ -157,37 +180,8 @@ func enumNames(p gadget.Param) []string {
 	return names
 }
 
-func printHelp(streams Streams, cmd *cobra.Command, spec *gadget.Spec, flags *pflag.FlagSet) error {
-	_, err := fmt.Fprintf(streams.Out, "%s\n\nUsage:\n  %s [flags]\n\nFlags:\n%s\nFields: %s\n",
-		print.Escape(spec.Description), cmd.CommandPath(), flags.FlagUsages(), strings.Join(fieldNames(spec), ", "))
+func printHelp(streams Streams, cmd *cobra.Command, spec *gadget.Spec, flags, clusters *pflag.FlagSet) error {
+	_, err := fmt.Fprintf(streams.Out, "%s\n\nUsage:\n  %s [flags]\n\nFlags:\n%s\nFlags for clusters, as kubectl has them:\n%s\nFields: %s\n",
+		print.Escape(spec.Description), cmd.CommandPath(), flags.FlagUsages(), clusters.FlagUsages(), strings.Join(fieldNames(spec), ", "))
 	return err
-}
-
-// completeRun completes flags' names and values: fields, enum parameters, modes.
-func completeRun(spec func() (*gadget.Spec, error)) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-		s, err := spec()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		if len(args) > 0 {
-			switch flag := args[len(args)-1]; flag {
-			case "--fields", "--sort":
-				return fieldNames(s), cobra.ShellCompDirectiveNoFileComp
-			case "-o", "--output":
-				return []string{"columns", "wide", "json", "yaml", "none"}, cobra.ShellCompDirectiveNoFileComp
-			default:
-				if p, ok := s.Param(strings.TrimPrefix(flag, "--")); ok && p.Kind == gadget.Enum {
-					return enumNames(p), cobra.ShellCompDirectiveNoFileComp
-				}
-			}
-		}
-		var names []string
-		(&runOptions{}).flagSet(s).VisitAll(func(f *pflag.Flag) {
-			if name := "--" + f.Name; strings.HasPrefix(name, word) {
-				names = append(names, name+"\t"+f.Usage)
-			}
-		})
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc/test/bufconn"
 
 	"nodegadget.dev/pkg/agent"
@@ -15,14 +16,56 @@ import (
 // pipeSize is the buffer between client and agent in one process, in bytes.
 const pipeSize = 1 << 20
 
-// connect reaches the agent that --agent names, or starts one in this process:
-// the same server, reached through memory instead of a socket.
-func connect(opts *runOptions) (*client.Conn, func(), error) {
-	if !opts.local {
-		conn, err := client.Dial(opts.agent)
-		return conn, func() {}, err
+// target says who is asked: this machine, an agent, or a cluster.
+type target struct {
+	local   bool
+	agent   string
+	btf     string
+	cluster clusterFlags
+}
+
+// clustered says whether a cluster is asked, not one machine.
+func (t *target) clustered() bool { return !t.local && t.agent == "" }
+
+// add adds the flags for machines; those for clusters are added by themselves.
+func (t *target) add(flags *pflag.FlagSet) {
+	flags.BoolVar(&t.local, "local", false, "this machine, without a cluster")
+	flags.StringVar(&t.agent, "agent", "", "the machine of the agent at this address (unix:///path)")
+	flags.StringVar(&t.btf, "btf", "", "BTF of this kernel: a file, a directory, a bundle, or the URL of a BTF service (with --local)")
+}
+
+func (t *target) check() error {
+	if t.local && t.agent != "" {
+		return usagef("--local is for this machine and --agent for that of an agent: give one of them")
 	}
-	local, err := agent.Prepare(agent.Setup{BTF: opts.btf})
+	if t.btf != "" && !t.local {
+		return usagef("--btf goes with --local: an agent has its own")
+	}
+	return nil
+}
+
+// connect reaches the agent that --agent names, or starts one in this process: the
+// same server, reached through memory instead of a socket. Without either it reaches
+// the cluster's relay. Call the function at the end.
+func (t *target) connect(ctx context.Context) (*client.Conn, func(), error) {
+	if t.local {
+		return connectLocal(t.btf)
+	}
+	var conn *client.Conn
+	var err error
+	if t.agent != "" {
+		conn, err = client.Dial(t.agent)
+	} else {
+		conn, err = t.cluster.connect(ctx)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func() { conn.Close() }, nil
+}
+
+func connectLocal(btf string) (*client.Conn, func(), error) {
+	local, err := agent.Prepare(agent.Setup{BTF: btf})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -44,5 +87,5 @@ func connect(opts *runOptions) (*client.Conn, func(), error) {
 		stop()
 		return nil, nil, err
 	}
-	return conn, stop, nil
+	return conn, func() { conn.Close(); stop() }, nil
 }

@@ -4,8 +4,12 @@ package cli
 
 import (
 	"context"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	builtin "nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/agent"
@@ -20,6 +24,73 @@ type gadgets struct {
 	spec  func(name string) (*gadget.Spec, error)
 	// err is why these aren't the ones that were asked for.
 	err error
+}
+
+// clusterTarget reads from arguments which cluster is meant, and whose records,
+// whatever else they hold.
+func clusterTarget(args []string) (*target, *selection, error) {
+	t, selected := &target{}, &selection{}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	flags.Usage = func() {}
+	flags.BoolP("help", "h", false, "")
+	t.addAll(flags)
+	selected.add(flags)
+	return t, selected, flags.Parse(args)
+}
+
+// clusterGadgets adds to the known gadgets those that only the cluster's agents
+// know. It is asked when a command isn't known; ok is false if that changes nothing.
+func clusterGadgets(ctx context.Context, args []string, known gadgets) (all gadgets, ok bool) {
+	specs := clusterCatalog(ctx, args)
+	byName := map[string]*gadget.Spec{}
+	all = gadgets{names: slices.Clone(known.names), err: known.err}
+	for i := range specs {
+		if name := specs[i].Name; !slices.Contains(known.names, name) {
+			byName[name] = &specs[i]
+			all.names = append(all.names, name)
+		}
+	}
+	slices.Sort(all.names)
+	all.spec = func(name string) (*gadget.Spec, error) {
+		if spec := byName[name]; spec != nil {
+			return spec, nil
+		}
+		return known.spec(name)
+	}
+	return all, len(byName) > 0
+}
+
+// clusterSpec is the gadget as the cluster's agents have it, if that is another one.
+func clusterSpec(ctx context.Context, args []string, known *gadget.Spec) *gadget.Spec {
+	specs := clusterCatalog(ctx, args)
+	for i := range specs {
+		if specs[i].Name == known.Name && !reflect.DeepEqual(&specs[i], known) {
+			return &specs[i]
+		}
+	}
+	return nil
+}
+
+// clusterCatalog asks the cluster that the arguments mean for its gadgets. If it
+// can't, there are none: whoever asks has an error of its own to report.
+func clusterCatalog(ctx context.Context, args []string) []gadget.Spec {
+	t, _, err := clusterTarget(args)
+	if err != nil || !t.clustered() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
+	defer cancel()
+	conn, closeConn, err := t.connect(ctx)
+	if err != nil {
+		return nil
+	}
+	defer closeConn()
+	specs, err := conn.Catalog(ctx)
+	if err != nil {
+		return nil
+	}
+	return specs
 }
 
 // catalogTimeout bounds the question for an agent's gadgets.

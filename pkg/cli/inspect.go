@@ -81,7 +81,7 @@ func findSpec(g gadgets, args []string) (*gadget.Spec, error) {
 	}
 	spec, err := g.spec(name)
 	if err != nil {
-		return nil, usagef("%v", err)
+		return nil, unknownf("%v", err)
 	}
 	return spec, nil
 }

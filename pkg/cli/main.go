@@ -50,11 +50,14 @@ func Main(args []string) int {
 
 // run is Main without the process: stop ends a run in good order, ctx at once.
 func run(ctx, stop context.Context, args []string, streams Streams) int {
-	root := newRoot(ctx, stop, args, streams)
-	root.SetArgs(args)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
-	err := root.ExecuteContext(ctx)
+	known := openGadgets(ctx, args)
+	err := execute(ctx, newRoot(known, stop, streams), args, streams)
+	var unknown *unknownError
+	if errors.As(err, &unknown) {
+		if all, ok := clusterGadgets(ctx, args, known); ok {
+			err = execute(ctx, newRoot(all, stop, streams), args, streams)
+		}
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -66,11 +69,27 @@ func run(ctx, stop context.Context, args []string, streams Streams) int {
 	return exitFailed
 }
 
+func execute(ctx context.Context, root *cobra.Command, args []string, streams Streams) error {
+	root.SetArgs(args)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	return root.ExecuteContext(ctx)
+}
+
+// unknownError says that there is no such command, or gadget, as far as known here.
+type unknownError struct{ client.UsageError }
+
+func (e *unknownError) Unwrap() error { return &e.UsageError }
+
+func unknownf(format string, args ...any) error {
+	return &unknownError{client.UsageError{Text: fmt.Sprintf(format, args...)}}
+}
+
 func usagef(format string, args ...any) error {
 	return &client.UsageError{Text: fmt.Sprintf(format, args...)}
 }
 
-func newRoot(ctx, stop context.Context, args []string, streams Streams) *cobra.Command {
+func newRoot(gadgets gadgets, stop context.Context, streams Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "kubectl-gadget",
 		Short:         "See what happens on a node, live, from inside its kernel",
@@ -87,9 +106,8 @@ func newRoot(ctx, stop context.Context, args []string, streams Streams) *cobra.C
 		}
 		return usagef("%v (see: %s --help)", err, cmd.CommandPath())
 	})
-	gadgets := openGadgets(ctx, args)
 	addRunCommands(root, gadgets, stop, streams)
-	root.AddCommand(newCatalog(gadgets, streams), newInspect(gadgets, streams))
+	root.AddCommand(newCatalog(gadgets, streams), newInspect(gadgets, streams), newStatus(stop, streams), newDoctor(stop, streams), newVersion(stop, streams))
 	return root
 }
 
@@ -101,7 +119,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	text := fmt.Sprintf("unknown command %q for %s", args[0], cmd.CommandPath())
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-		return usagef("%s, did you mean: %s?", text, strings.Join(similar, ", "))
+		return unknownf("%s, did you mean: %s?", text, strings.Join(similar, ", "))
 	}
 	var known []string
 	for _, c := range cmd.Commands() {
@@ -109,5 +127,5 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 			known = append(known, c.Name())
 		}
 	}
-	return usagef("%s, known are: %s", text, strings.Join(known, ", "))
+	return unknownf("%s, known are: %s", text, strings.Join(known, ", "))
 }

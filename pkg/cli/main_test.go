@@ -23,7 +23,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes sure that no cluster of whoever runs the tests is met.
+func TestMain(m *testing.M) {
+	os.Setenv("KUBECONFIG", "/nonexistent/kubeconfig")
+	os.Unsetenv("KUBERNETES_SERVICE_HOST")
+	goleak.VerifyTestMain(m)
+}
 
 // result is what a call of the program leaves.
 type result struct {
@@ -89,7 +94,7 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"frobnicate", 2, `unknown command "frobnicate" for kubectl-gadget, known are: catalog, completion, inspect, profile, snapshot, top, trace`},
+		{"frobnicate", 2, `unknown command "frobnicate" for kubectl-gadget, known are: catalog, completion, doctor, inspect, profile, snapshot, status, top, trace, version`},
 		{"trac", 2, `unknown command "trac" for kubectl-gadget, did you mean: trace?`},
 		{"trace opem", 2, `unknown command "opem" for kubectl-gadget trace, did you mean: open?`},
 		{"trace opem --local --full-path", 2, `unknown command "opem" for kubectl-gadget trace, did you mean: open?`},
@@ -103,8 +108,19 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		{"trace open --local -- stray", 2, `kubectl-gadget trace open takes no arguments, given: "stray"`},
 		{"catalog stray", 2, `kubectl-gadget catalog takes no arguments, given: "stray"`},
 
-		{"trace open", 2, "say which machine to trace: --local for this one, or --agent unix:///path for an agent's"},
-		{"trace open --local --agent " + absent, 2, "say which machine to trace: --local for this one, or --agent"},
+		{"trace open", 2, "reading the kubeconfig: it names no cluster: give --kubeconfig or set KUBECONFIG, or trace this machine with --local"},
+		{"trace open --kubeconfig /nonexistent", 2, "reading the kubeconfig: stat /nonexistent: no such file or directory"},
+		{"trace open --context moon", 2, "reading the kubeconfig: context \"moon\" does not exist"},
+		{"trace open --local --agent " + absent, 2, "--local is for this machine and --agent for that of an agent: give one of them"},
+		{"trace open --local --node node1", 2, "--node is for clusters"},
+		{"trace open --local -l a=b=c", 2, "--selector: "},
+		{"status --local --agent " + absent, 2, "give one of them"},
+		{"status", 2, "reading the kubeconfig: it names no cluster"},
+		{"status -o xml --agent " + absent, 1, "there is no such socket"},
+		{"status stray", 2, "status takes no arguments"},
+		{"doctor", 2, "reading the kubeconfig: it names no cluster"},
+		{"doctor --frobnicate", 2, "unknown flag: --frobnicate"},
+		{"version stray", 2, "version takes no arguments"},
 		{"trace open --agent " + absent, 1, "there is no such socket; start one with: gadget-agent serve --listen " + absent},
 		{"trace open --agent=" + absent, 1, "there is no such socket; start one with: gadget-agent serve"},
 		{"trace open --agent tcp://node:80", 2, `agent address "tcp://node:80" is not of the form unix:///path/to/socket`},

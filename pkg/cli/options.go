@@ -23,10 +23,10 @@ var byteOrder = binary.LittleEndian
 
 // runOptions are the flags of a run.
 type runOptions struct {
-	gadget       string
-	local        bool
-	agent        string
-	btf          string
+	// spec is the gadget as its command knows it.
+	spec *gadget.Spec
+	target
+	selection    selection
 	output       string
 	fields       []string
 	filter       string
@@ -44,15 +44,14 @@ type runOptions struct {
 
 	mode    print.Mode
 	changed map[string]string
+	// selector says whose records are wanted; nil for those of the whole machine.
+	selector *wire.Selector
 }
 
 // complete checks what can be checked without an agent.
-func (o *runOptions) complete(spec *gadget.Spec, flags *pflag.FlagSet) error {
-	if o.local == (o.agent != "") {
-		return usagef("say which machine to trace: --local for this one, or --agent unix:///path for an agent's")
-	}
-	if o.btf != "" && !o.local {
-		return usagef("--btf goes with --local: an agent has its own")
+func (o *runOptions) complete(flags *pflag.FlagSet) error {
+	if err := o.target.check(); err != nil {
+		return err
 	}
 	var err error
 	if o.mode, err = print.ParseMode(o.output); err != nil {
@@ -61,7 +60,24 @@ func (o *runOptions) complete(spec *gadget.Spec, flags *pflag.FlagSet) error {
 	if o.timeout < 0 || o.interval < 0 || o.maxEntries < 0 {
 		return usagef("--timeout, --interval and --max-entries can't be negative")
 	}
-	schema := event.NewSchema(spec.Source, event.Options{})
+	if err := o.checkFields(); err != nil {
+		return err
+	}
+	o.changed = map[string]string{}
+	for name, flag := range o.params {
+		if flags.Changed(name) {
+			o.changed[name] = flag.Value.String()
+		}
+	}
+	if err := o.spec.CheckAlternatives(o.alternatives); err != nil {
+		return usagef("%v", err)
+	}
+	return o.selection.check(o)
+}
+
+// checkFields makes sure that the gadget has the fields that are asked for.
+func (o *runOptions) checkFields() error {
+	schema := event.NewSchema(o.spec.Source, event.Options{})
 	for _, name := range o.sort {
 		if _, err := schema.Column(strings.TrimPrefix(name, "-")); err != nil {
 			return usagef("--sort: %v", err)
@@ -75,22 +91,14 @@ func (o *runOptions) complete(spec *gadget.Spec, flags *pflag.FlagSet) error {
 			return usagef("--%v", err)
 		}
 	}
-	o.changed = map[string]string{}
-	for name, flag := range o.params {
-		if flags.Changed(name) {
-			o.changed[name] = flag.Value.String()
-		}
-	}
-	if err := spec.CheckAlternatives(o.alternatives); err != nil {
-		return usagef("%v", err)
-	}
 	return nil
 }
 
 func (o *runOptions) start() *wire.Start {
 	return &wire.Start{
-		Gadget: o.gadget, Params: o.changed, Filter: o.filter, BufferSize: o.bufferSize,
+		Gadget: o.spec.Name, Params: o.changed, Filter: o.filter, BufferSize: o.bufferSize,
 		Interval: int64(o.interval), Verbose: o.verbose, PerfBuffer: o.perfBuffer, Alternatives: o.alternatives,
+		Selector: o.selector, Nodes: o.selection.nodes,
 	}
 }
 

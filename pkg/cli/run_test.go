@@ -320,7 +320,7 @@ func TestSummaryTellsLosses(t *testing.T) {
 		{&wire.Loss{Skipped: 5}, "--fail-on-loss", "0 events, 0 lost, 5 program runs left out by the kernel\n", 0},
 	} {
 		address := serve(t, &fake{specs: []*gadget.Spec{moonSpec}, play: func(s *stage) error {
-			if err := s.send(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: &wire.Loss{Kernel: 1}}}); err != nil {
+			if err := s.send(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: &wire.Loss{Kernel: min(1, test.loss.GetKernel())}}}); err != nil {
 				return err
 			}
 			return s.end(0, test.loss)

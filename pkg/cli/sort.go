@@ -31,10 +31,18 @@ func sortKeys(schema *event.Schema, fields []string) ([]sortKey, error) {
 	return keys, nil
 }
 
-func sortRows(rows []print.Row, keys []sortKey) {
-	slices.SortStableFunc(rows, func(a, b print.Row) int {
-		for _, key := range keys {
-			sign := compare(key.column, a.Record, b.Record)
+// entry is a row of an interval, with the keys by which rows of its node are sorted.
+type entry struct {
+	print.Row
+	order []sortKey
+}
+
+// sortRows sorts rows of any number of nodes. Their keys are columns of the same
+// names and kinds, each of its own node's schema.
+func sortRows(rows []entry) {
+	slices.SortStableFunc(rows, func(a, b entry) int {
+		for i, key := range a.order {
+			sign := compare(key.column, a.Record, b.order[i].column, b.Record)
 			if key.descending {
 				sign = -sign
 			}
@@ -47,20 +55,20 @@ func sortRows(rows []print.Row, keys []sortKey) {
 }
 
 // compare orders numbers by size, texts by bytes, and slots by their sum.
-func compare(column *event.Column, a, b []byte) int {
-	v := column.Value(a)
+func compare(ac *event.Column, a []byte, bc *event.Column, b []byte) int {
+	v := ac.Value(a)
 	// The column's kind, not v's: where a record has no value, it is 0 or empty.
-	switch column.Kind {
+	switch ac.Kind {
 	case event.Int, event.Time:
-		return cmp.Compare(v.Int(), column.Value(b).Int())
+		return cmp.Compare(v.Int(), bc.Value(b).Int())
 	case event.Uint, event.Bool:
-		return cmp.Compare(v.Uint(), column.Value(b).Uint())
+		return cmp.Compare(v.Uint(), bc.Value(b).Uint())
 	case event.Slots:
-		return cmp.Compare(sum(v), sum(column.Value(b)))
+		return cmp.Compare(sum(v), sum(bc.Value(b)))
 	}
 	// A column's text lives until the column is read again.
 	text := bytes.Clone(v.Text)
-	return bytes.Compare(text, column.Value(b).Text)
+	return bytes.Compare(text, bc.Value(b).Text)
 }
 
 func sum(v event.Value) uint64 {

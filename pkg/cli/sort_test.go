@@ -72,14 +72,14 @@ func TestSortRows(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			keys, err := sortKeys(event.NewSchema(rowSource, event.Options{}), test.keys)
 			require.NoError(t, err)
-			var given []print.Row
+			var given []entry
 			index := map[*byte]int{}
 			for i, r := range rows {
 				record := r.record()
 				index[&record[0]] = i
-				given = append(given, print.Row{Record: record})
+				given = append(given, entry{Row: print.Row{Record: record}, order: keys})
 			}
-			sortRows(given, keys)
+			sortRows(given)
 			var got []int
 			for _, r := range given {
 				got = append(got, index[&r.Record[0]])
@@ -95,10 +95,10 @@ func TestRowsWithoutAValueSortAsZero(t *testing.T) {
 	whole, short := row{name: "x", delta: -1, count: 5, slots: [2]uint64{1, 1}, errno: 1}.record(), []byte{}
 	schema := event.NewSchema(rowSource, event.Options{})
 	for _, column := range schema.Columns {
-		there, back := compare(column, whole, short), compare(column, short, whole)
+		there, back := compare(column, whole, column, short), compare(column, short, column, whole)
 		require.Equal(t, there, -back, column.Name)
 		require.NotZero(t, there, column.Name)
-		require.Zero(t, compare(column, short, short), column.Name)
+		require.Zero(t, compare(column, short, column, short), column.Name)
 	}
 }
 

@@ -98,8 +98,9 @@ func startTrace(t *testing.T, conn *client.Conn, start *wire.Start) (*trace, err
 		return nil, err
 	}
 	tr := &trace{t: t, run: run, done: make(chan error, 1)}
-	tr.schema = event.NewSchema(run.Spec.Source, event.Options{
-		Arch: run.Header.GetNode().GetArch(), BootTime: time.Unix(0, run.Header.GetBootTime()),
+	node := run.Node(0)
+	tr.schema = event.NewSchema(node.Spec.Source, event.Options{
+		Arch: node.Header.GetNode().GetArch(), BootTime: time.Unix(0, node.Header.GetBootTime()),
 	})
 	go func() { tr.done <- tr.read() }()
 	return tr, nil

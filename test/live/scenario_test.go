@@ -142,11 +142,11 @@ func runScenarios(t *testing.T, conn *client.Conn, spec *gadget.Spec, scenarios 
 		t.Run(strings.ReplaceAll(s.Name, " ", "_"), func(t *testing.T) {
 			if err := s.Check(tr.schema, tr.records, values[i]); err != nil {
 				t.Errorf("%v\nhooks: %v\nleft out: %d\nrecords:\n%s",
-					err, tr.run.Header.GetChoices(), tr.end.GetLoss().GetSkipped(), dump(tr))
+					err, tr.run.Node(0).Header.GetChoices(), tr.end.GetLoss().GetSkipped(), dump(tr))
 			}
 		})
 	}
-	return tr.run.Header.GetChoices()
+	return tr.run.Node(0).Header.GetChoices()
 }
 
 // requireRefused says that the error tells what the kernel lacks.

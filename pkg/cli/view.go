@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/term"
+
+	"nodegadget.dev/pkg/client"
+	"nodegadget.dev/pkg/event"
+	"nodegadget.dev/pkg/gadget"
+	"nodegadget.dev/pkg/print"
+	"nodegadget.dev/pkg/wire"
+)
+
+// view brings the messages of a run to a printer.
+type view struct {
+	run     *client.Run
+	opts    *runOptions
+	streams Streams
+	// printer and schema are made when the first node has begun. Records of other
+	// nodes are read by their own schemas, which have the same columns.
+	printer *print.Printer
+	schema  *event.Schema
+	kind    gadget.SourceKind
+	// announced says that the header of the columns has been printed.
+	announced bool
+	session   string
+	nodes     map[*client.Node]*nodeView
+	origins   origins
+	shown     uint64
+	// late fires when an interval isn't waited for any longer.
+	late <-chan time.Time
+}
+
+// nodeView is what the view knows of a node.
+type nodeView struct {
+	*client.Node
+	source *print.Source
+	order  []sortKey
+	// live is whether something may still come from the node.
+	live bool
+	// rows are those of the interval under way, done those of whole intervals.
+	rows []entry
+	done [][]entry
+}
+
+func newView(r *client.Run, opts *runOptions, streams Streams) *view {
+	v := &view{run: r, opts: opts, streams: streams, kind: opts.spec.Source.Kind, nodes: map[*client.Node]*nodeView{}}
+	v.origins.reset()
+	return v
+}
+
+// node is the view of a node, nil for none.
+func (v *view) node(node *client.Node) *nodeView {
+	if node == nil {
+		return nil
+	}
+	n := v.nodes[node]
+	if n == nil {
+		n = &nodeView{Node: node, live: true}
+		v.nodes[node] = n
+	}
+	return n
+}
+
+// begin takes a session: a new one, one that goes on, or one in place of another.
+func (v *view) begin(session *wire.Session) {
+	if session.GetId() != v.session {
+		if v.session != "" {
+			v.notice(nil, "the relay was restarted: what happened in the meantime is missing")
+		}
+		// References are those of a session.
+		v.origins.reset()
+	} else if missed := session.GetMissedRecords(); missed > 0 {
+		v.notice(nil, fmt.Sprintf("connected again, %s records are missing", thousands(missed)))
+	}
+	v.session = session.GetId()
+	for _, node := range v.run.Nodes() {
+		v.node(node).live = node.Live()
+	}
+}
+
+// join takes a node's header.
+func (v *view) join(n *nodeView) error {
+	if n.Vanished {
+		v.notice(n, "back")
+	}
+	n.live, n.rows = true, nil
+	if v.opts.verbose {
+		explain(v.streams.Err, n.Header)
+	}
+	options := event.Options{Arch: n.Header.GetNode().GetArch(), BootTime: time.Unix(0, n.Header.GetBootTime())}
+	if v.printer == nil {
+		if err := v.open(n.Spec.Source); err != nil {
+			return err
+		}
+	}
+	schema := v.schema.Align(n.Spec.Source, options)
+	var err error
+	if n.source, err = v.printer.Source(schema); err != nil {
+		return err
+	}
+	if n.order, err = sortKeys(schema, v.opts.sort); err != nil {
+		return err
+	}
+	return v.announce(false)
+}
+
+// open makes the printer. Its columns are those of the first node's gadget, which
+// may be newer than the one that this program knows; or this program's, if it is
+// the older one and lacks what was asked for.
+func (v *view) open(first gadget.Source) error {
+	err := v.openWith(first)
+	if err != nil && v.openWith(v.opts.spec.Source) == nil {
+		return nil
+	}
+	return err
+}
+
+func (v *view) openWith(source gadget.Source) error {
+	schema := event.NewSchema(source, event.Options{})
+	if _, err := sortKeys(schema, v.opts.sort); err != nil {
+		return err
+	}
+	width, color := terminal(v.streams.Out)
+	printer, err := print.New(v.streams.Out, schema, print.Options{
+		Mode: v.opts.mode, Fields: v.opts.fields, Kubernetes: v.opts.selector != nil, Width: width, Color: color,
+	})
+	if err == nil {
+		v.printer, v.schema, v.kind = printer, schema, source.Kind
+	}
+	return err
+}
+
+// announce prints the header of the columns, which shows that the trace is on: when
+// all nodes that are to begin have begun, or when there is something to show.
+func (v *view) announce(now bool) error {
+	if v.announced || v.printer == nil || v.kind != gadget.Events {
+		return nil
+	}
+	for _, n := range v.nodes {
+		if n.live && n.Header == nil && !now {
+			return nil
+		}
+	}
+	v.announced = true
+	return v.printer.Flush()
+}
+
+// terminal says how wide out is, 0 if it is none, and whether to use colours.
+func terminal(out io.Writer) (width int, color bool) {
+	file, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return 0, false
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	return width, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// explain says on which node, with which types and hooks the gadget runs.
+func explain(w io.Writer, header *wire.Header) {
+	node := header.GetNode()
+	fmt.Fprintf(w, "node %s: %s\n", print.Escape(node.GetName()), print.Escape(node.GetBtf()))
+	for _, choice := range header.GetChoices() {
+		alternative := choice.GetAlternative()
+		if alternative == "" {
+			alternative = "nothing"
+		}
+		fmt.Fprintf(w, "hook %s: %s\n", print.Escape(choice.GetGroup()), print.Escape(alternative))
+		for _, rejected := range choice.GetRejected() {
+			fmt.Fprintf(w, "  not %s\n", print.Escape(rejected))
+		}
+	}
+}
+
+// notice is a line for the operator, about a node or about the run.
+func (v *view) notice(n *nodeView, text string) {
+	if n != nil && v.session != "" {
+		text = fmt.Sprintf("node %s: %s", n.Name, text)
+	}
+	fmt.Fprintln(v.streams.Err, print.Escape(text))
+}
+
+// leave takes that a node is gone. Where none ever begins, there is nothing to wait for.
+func (v *view) leave(gone *wire.Gone) error {
+	hopeless := true
+	for _, node := range v.run.Nodes() {
+		if node.Name == gone.GetNode() {
+			n := v.node(node)
+			v.notice(n, "gone: "+gone.GetReason())
+			n.live = false
+		}
+		hopeless = hopeless && node.Header == nil && !node.Live()
+	}
+	if hopeless {
+		v.run.Stop()
+	}
+	if err := v.announce(false); err != nil {
+		return err
+	}
+	return v.rounds()
+}
+
+// finish takes that a node's part has come to its end.
+func (v *view) finish(n *nodeView) error {
+	if n == nil {
+		return nil
+	}
+	n.live = false
+	return v.rounds()
+}
+
+func (v *view) batch(n *nodeView, b *wire.Batch) error {
+	if v.kind != gadget.Events {
+		return v.collect(n, b)
+	}
+	v.printer.Use(n.source)
+	for ref, record := range b.All() {
+		if v.full() {
+			break
+		}
+		v.printer.Record(v.origins.of(ref, n.Name), record)
+		v.count(1)
+	}
+	v.announced = true
+	return v.printer.Flush()
+}
+
+// full says whether --max-events have been shown.
+func (v *view) full() bool { return v.opts.maxEvents > 0 && v.shown >= v.opts.maxEvents }
+
+func (v *view) count(n int) {
+	wasFull := v.full()
+	v.shown += uint64(n)
+	if v.full() && !wasFull {
+		v.run.Stop()
+	}
+}
+
+// inOrder are the nodes by name.
+func (v *view) inOrder() []*nodeView {
+	nodes := make([]*nodeView, 0, len(v.nodes))
+	for _, node := range v.run.Nodes() {
+		nodes = append(nodes, v.node(node))
+	}
+	slices.SortStableFunc(nodes, func(a, b *nodeView) int { return cmp.Compare(a.Name, b.Name) })
+	return nodes
+}
