@@ -79,3 +79,14 @@ func TestNamespaceLabels(t *testing.T) {
 	}
 	require.Fail(t, "no namespace")
 }
+
+// TestNotes wants commands that can be copied.
+func TestNotes(t *testing.T) {
+	notes := render(t, kubeVersion, "{}")["NOTES.txt"]
+	require.Contains(t, notes, "\n  kubectl gadget status\n  kubectl gadget trace exec -A\n")
+	require.Contains(t, notes, "kubectl label --overwrite namespace nodegadget")
+	require.Contains(t, notes, "--role nodegadget-connect")
+	notes = render(t, kubeVersion, "{namespace: {create: true}, rbac: {connect: [{kind: User, name: alice}]}}")["NOTES.txt"]
+	require.NotContains(t, notes, "kubectl label")
+	require.NotContains(t, notes, "--role nodegadget-connect")
+}
