@@ -50,7 +50,7 @@ func (c *clock) key(record []byte, arrived int64) int64 {
 type parcel struct {
 	lane    int
 	message *wire.RunResponse
-	// alive is set by a message with which a node begins to send; dead by its last.
+	// From alive on records of other nodes wait for this one's, until dead.
 	alive, dead bool
 
 	clock   *clock

@@ -158,6 +158,9 @@ func (n *node) attempt(ctx context.Context, m *member) (*wire.RunResponse, error
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n.setState(starting)
+	if err := n.pass(ctx, parcel{alive: true}); err != nil {
+		return nil, err
+	}
 	stream, err := m.client.Run(ctx)
 	if err != nil {
 		return nil, err
@@ -257,7 +260,7 @@ func (n *node) begin(ctx context.Context, header *wire.Header) (*clock, error) {
 	n.state, n.header = running, header
 	n.session.mu.Unlock()
 	n.session.poke()
-	return clockOf(header), n.pass(ctx, parcel{alive: true, message: &wire.RunResponse{
+	return clockOf(header), n.pass(ctx, parcel{message: &wire.RunResponse{
 		Node: n.number, Response: &wire.RunResponse_Header{Header: header},
 	}})
 }

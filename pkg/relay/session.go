@@ -89,13 +89,16 @@ func (s *session) message(nodes []string) *wire.RunResponse {
 // addNode begins to run the gadget on a node, unless it does already.
 func (s *session) addNode(name string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if slices.ContainsFunc(s.nodes, func(n *node) bool { return n.name == name }) {
+		s.mu.Unlock()
 		return
 	}
 	n := &node{name: name, number: uint32(len(s.nodes) + 1), session: s, state: starting}
 	n.refs = newRefs(n.number, &s.refs)
 	s.nodes = append(s.nodes, n)
+	s.mu.Unlock()
+	// Others' records wait for this node's from now on. It fails only when all is over.
+	_ = n.pass(s.ctx, parcel{alive: true})
 	s.running.Go(func() { n.run(s.ctx) })
 }
 
