@@ -43,7 +43,7 @@ func TestCgroupIDsAreOfTheWantedHierarchy(t *testing.T) {
 			opts := tracer.Options{Cgroups: test.cgroups, Params: map[string]string{"target-pid": strconv.Itoa(pid), "signal": "23"}}
 			records := recordsOf(t, "trace_signal", opts, func() {
 				// SIGURG is ignored unless a process asks for it.
-				runIn(t, sender, "kill -URG "+strconv.Itoa(pid))
+				runInCgroup(t, sender, "/bin/sh", "-ec", "kill -URG "+strconv.Itoa(pid))
 			})
 			require.Equal(t, []uint64{senderID}, values(t, "trace_signal", "cgroup_id", records))
 			require.Equal(t, []uint64{receiverID}, values(t, "trace_signal", "target.cgroup_id", records))
@@ -68,9 +68,9 @@ func TestCgroupFilterKnowsTheWantedHierarchy(t *testing.T) {
 	defer tr.Close()
 	require.NoError(t, tr.SetContainer(inID, tracer.VerdictIn))
 	require.NoError(t, tr.SetContainer(outID, tracer.VerdictOut))
-	runIn(t, out, "/bin/true")
-	runIn(t, in, "/bin/true")
-	runIn(t, out, "/bin/true")
+	runInCgroup(t, out, "/bin/true")
+	runInCgroup(t, in, "/bin/true")
+	runInCgroup(t, out, "/bin/true")
 	require.Equal(t, []uint64{inID}, slices.DeleteFunc(values(t, "trace_exec", "cgroup_id", readAll(t, tr)),
 		func(id uint64) bool { return id != inID && id != outID }))
 }
@@ -89,10 +89,11 @@ func hierarchy(t *testing.T, controller string) string {
 			return fields[1]
 		}
 	}
-	dir := t.TempDir()
-	kind := "cgroup2"
+	dir, kind := t.TempDir(), "cgroup2"
 	if controller != "" {
-		kind = "cgroup"
+		// Where the v1 way is usual, each has a directory of its name.
+		dir, kind = filepath.Join(dir, controller), "cgroup"
+		require.NoError(t, os.Mkdir(dir, 0o755))
 	}
 	if err := unix.Mount("nodegadget", dir, kind, 0, controller); err != nil {
 		t.Skipf("needs cgroup v1, with its controller %s not in use by v2: %v", controller, err)
@@ -110,9 +111,7 @@ func newCgroup(t *testing.T, tree, name string) (dir string, id uint64) {
 		// A process leaves it a little after it was waited for.
 		require.Eventually(t, func() bool { return os.Remove(dir) == nil }, 5*time.Second, 5*time.Millisecond)
 	})
-	var stat unix.Stat_t
-	require.NoError(t, unix.Stat(dir, &stat))
-	return dir, stat.Ino
+	return dir, cgroupID(t, dir)
 }
 
 // startIn starts a process in a cgroup that waits until the test ends.
@@ -131,12 +130,6 @@ func startIn(t *testing.T, cgroup string) int {
 	_, err = bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
 	return cmd.Process.Pid
-}
-
-func runIn(t *testing.T, cgroup, script string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "/bin/sh", "-ec", "echo $$ >"+cgroup+"/cgroup.procs; "+script).CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }
 
 // recordsOf traces while do runs.
