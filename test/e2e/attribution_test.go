@@ -29,7 +29,7 @@ func testShortLived(t *testing.T, s *suite) {
 		_, err := s.Client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	tr.await(shortPods, func(e event) bool { return e.Comm == "true" && e.has(" last-") })
+	tr.await(shortPods, func(e line) bool { return e.Comm == "true" && e.has(" last-") })
 	took := time.Since(begin)
 	tr.stop()
 	tr.requireNoLoss()
@@ -37,7 +37,7 @@ func testShortLived(t *testing.T, s *suite) {
 
 	for i := range shortPods {
 		name := fmt.Sprintf("short-%03d", i)
-		mine := tr.all(func(e event) bool { return e.has("-" + name) })
+		mine := tr.all(func(e line) bool { return e.has("-" + name) })
 		// The script itself has both words.
 		require.Len(t, mine, 3, "executions of %s", name)
 		for _, e := range mine {
@@ -45,14 +45,14 @@ func testShortLived(t *testing.T, s *suite) {
 		}
 	}
 	// runc has executed what it is before it became the container, and the sandbox's.
-	for _, e := range tr.all(func(e event) bool { return !e.has("short-") }) {
+	for _, e := range tr.all(func(e line) bool { return !e.has("short-") }) {
 		require.True(t, strings.HasPrefix(e.Pod, "short-"), e)
 	}
 }
 
 // marked is an event of a container that executes "true MARK".
-func marked(mark string) func(event) bool {
-	return func(e event) bool { return e.Comm == "true" && slices.Equal(e.Args, []string{"/bin/true", mark}) }
+func marked(mark string) func(line) bool {
+	return func(e line) bool { return e.Comm == "true" && slices.Equal(e.Args, []string{"/bin/true", mark}) }
 }
 
 // expectMarks wants one execution of each mark, by the container of that name.

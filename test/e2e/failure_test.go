@@ -15,7 +15,7 @@ import (
 )
 
 // from is events of pods of that name.
-func from(pod string) func(event) bool { return func(e event) bool { return e.Pod == pod } }
+func from(pod string) func(line) bool { return func(e line) bool { return e.Pod == pod } }
 
 // awaitMore wants events of each pod that come from now on.
 func (tr *trace) awaitMore(pods ...string) {
@@ -102,7 +102,7 @@ func testAPIServerAway(t *testing.T, s *suite) {
 // are missing.
 func requireCounted(t *testing.T, tr *trace, pod string) {
 	t.Helper()
-	events := tr.all(func(e event) bool { return e.Pod == pod && e.Comm == "true" })
+	events := tr.all(func(e line) bool { return e.Pod == pod && e.Comm == "true" })
 	first, last := number(t, events[0]), number(t, events[len(events)-1])
 	missing := last - first + 1 - len(events)
 	t.Logf("%s: counted from %d to %d, %d missing", pod, first, last, missing)
@@ -112,7 +112,7 @@ func requireCounted(t *testing.T, tr *trace, pod string) {
 	require.GreaterOrEqual(t, missing, 0, "shown twice")
 }
 
-func number(t *testing.T, e event) (n int) {
+func number(t *testing.T, e line) (n int) {
 	t.Helper()
 	_, err := fmt.Sscanf(e.Args[1], "count-%d", &n)
 	require.NoError(t, err, e)
@@ -136,5 +136,5 @@ func testContainerdRestarts(t *testing.T, s *suite) {
 	tr.awaitMore(pods...)
 	tr.stop()
 	tr.requireNoLoss()
-	require.Empty(t, tr.all(func(e event) bool { return !strings.HasPrefix(e.Pod, "tick-") && e.Pod != "after" }))
+	require.Empty(t, tr.all(func(e line) bool { return !strings.HasPrefix(e.Pod, "tick-") && e.Pod != "after" }))
 }

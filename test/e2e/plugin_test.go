@@ -39,8 +39,8 @@ func (s *suite) run(t *testing.T, args ...string) string {
 	return stdout.String()
 }
 
-// event is a line of -o json, as far as the tests look at it.
-type event struct {
+// line is one of -o json, as far as the tests look at it.
+type line struct {
 	Node, Namespace, Pod, Container, Image string
 	ContainerID                            string `json:"containerID"`
 	Comm                                   string
@@ -48,7 +48,7 @@ type event struct {
 }
 
 // has tells whether an execution's arguments mention a word.
-func (e event) has(word string) bool { return strings.Contains(strings.Join(e.Args, " "), word) }
+func (e line) has(word string) bool { return strings.Contains(strings.Join(e.Args, " "), word) }
 
 // trace is a run of the plugin that goes on beside the test.
 type trace struct {
@@ -60,7 +60,7 @@ type trace struct {
 	ended chan struct{}
 
 	mu     sync.Mutex
-	events []event
+	events []line
 	err    error // of the end
 }
 
@@ -100,7 +100,7 @@ func (s *suite) traceAs(t *testing.T, kubeconfig string, args ...string) *trace 
 // read takes the events until there are no more.
 func (tr *trace) read(lines *json.Decoder) {
 	for {
-		var e event
+		var e line
 		if err := lines.Decode(&e); err != nil {
 			break
 		}
@@ -139,10 +139,10 @@ func (tr *trace) awaitNodes(want int) {
 }
 
 // all returns the events so far that are wanted.
-func (tr *trace) all(want func(event) bool) []event {
+func (tr *trace) all(want func(line) bool) []line {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	var found []event
+	var found []line
 	for _, e := range tr.events {
 		if want(e) {
 			found = append(found, e)
@@ -152,7 +152,7 @@ func (tr *trace) all(want func(event) bool) []event {
 }
 
 // await returns the wanted events as soon as there are that many.
-func (tr *trace) await(n int, want func(event) bool) []event {
+func (tr *trace) await(n int, want func(line) bool) []line {
 	tr.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		found := tr.all(want)

@@ -42,19 +42,19 @@ func testSelectors(t *testing.T, s *suite) {
 	for _, test := range []struct {
 		name string
 		args []string
-		want func(event) bool
+		want func(line) bool
 	}{
-		{"pod", []string{"-p", "one"}, func(e event) bool { return e.Pod == "one" }},
-		{"container", []string{"-c", "side"}, func(e event) bool { return e.Container == "side" }},
-		{"label", []string{"-l", "app=two"}, func(e event) bool { return e.Pod == "two" }},
-		{"labels", []string{"-l", "app in (one, three)", "-c", "main"}, func(e event) bool { return e.Pod == "one" && e.Container == "main" }},
-		{"node", []string{"--node", s.Nodes[1].Name}, func(e event) bool { return e.Node == s.Nodes[1].Name }},
+		{"pod", []string{"-p", "one"}, func(e line) bool { return e.Pod == "one" }},
+		{"container", []string{"-c", "side"}, func(e line) bool { return e.Container == "side" }},
+		{"label", []string{"-l", "app=two"}, func(e line) bool { return e.Pod == "two" }},
+		{"labels", []string{"-l", "app in (one, three)", "-c", "main"}, func(e line) bool { return e.Pod == "one" && e.Container == "main" }},
+		{"node", []string{"--node", s.Nodes[1].Name}, func(e line) bool { return e.Node == s.Nodes[1].Name }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tr := s.traceAs(t, s.Kubeconfig, append([]string{"trace", "exec", "-n", namespace}, test.args...)...)
 			tr.await(10, test.want)
 			tr.stop()
-			require.Empty(t, tr.all(func(e event) bool { return !test.want(e) }))
+			require.Empty(t, tr.all(func(e line) bool { return !test.want(e) }))
 		})
 	}
 }
@@ -64,7 +64,7 @@ func testLiveLabels(t *testing.T, s *suite) {
 	namespace := s.namespace(t)
 	s.start(t, namespace, ticking("cart", s.Nodes[0].Name))
 	tr := s.trace(t, "trace", "exec", "-n", namespace, "-l", "traced=yes")
-	every := func(event) bool { return true }
+	every := func(line) bool { return true }
 	time.Sleep(time.Second)
 	require.Empty(t, tr.all(every), "before it has the label")
 	s.label(t, namespace, "cart", "traced", "yes")
@@ -119,9 +119,9 @@ func testTenants(t *testing.T, s *suite) {
 	for i, kubeconfig := range kubeconfigs {
 		mine, other := namespaces[i], namespaces[1-i]
 		tr := s.traceAs(t, kubeconfig, "trace", "exec", "-n", mine)
-		tr.await(10, func(e event) bool { return e.Namespace == mine })
+		tr.await(10, func(e line) bool { return e.Namespace == mine })
 		tr.stop()
-		require.Empty(t, tr.all(func(e event) bool { return e.Namespace != mine }))
+		require.Empty(t, tr.all(func(e line) bool { return e.Namespace != mine }))
 		for _, flags := range [][]string{
 			{"-n", other}, {"-A"}, {"-n", other, "-p", "bob"}, {"-n", mine, "--host"},
 			{"-n", other, "--node", s.Nodes[0].Name}, {"-A", "-l", "app=cart"},

@@ -29,6 +29,9 @@ type place struct {
 func (p place) command(ctx context.Context, argv ...string) (cmd *exec.Cmd, start func() error) {
 	cmd = exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
+	// Nothing of the caller's. Collecting garbage less often makes a pod cost a quarter
+	// less, and the daemons a few hundred megabytes bigger.
+	cmd.Env = []string{"PATH=" + strings.Join(searchPath, ":"), "HOME=/root", "GOGC=400"}
 	// A process group of its own: a terminal's interrupt ends the tests, and they
 	// end the cluster.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

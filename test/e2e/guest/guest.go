@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"nodegadget.dev/test/e2e/cluster"
 	"nodegadget.dev/test/e2e/guest/internal/boot"
@@ -46,7 +47,24 @@ type Guest struct {
 	runner  runner
 }
 
-// Start starts a guest, which joins the cluster: see [cluster.Machine.AwaitReady].
+// Check returns an error if this machine lacks a program that guests need, apart from
+// those of clusters.
+func Check() error {
+	for _, name := range []string{qemuProgram, mkfsProgram, "busybox", "mount", "umount"} {
+		if _, err := find(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Programs of this machine.
+const (
+	qemuProgram = "qemu-system-x86_64"
+	mkfsProgram = "mkfs.ext4"
+)
+
+// Start starts a guest, which joins the cluster: see [Guest.AwaitReady].
 func Start(ctx context.Context, c *cluster.Cluster, opts Options) (*Guest, error) {
 	opts = opts.withDefaults()
 	machine, err := c.AddMachine(ctx, opts.Name)
@@ -63,6 +81,21 @@ func Start(ctx context.Context, c *cluster.Cluster, opts Options) (*Guest, error
 		return nil, err
 	}
 	return g, machine.Run(argv...)
+}
+
+// AwaitReady returns when pods can run on the guest.
+func (g *Guest) AwaitReady(ctx context.Context, patience time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := g.Machine.AwaitReady(limited)
+	if err == nil {
+		return nil
+	}
+	ctx, cancel = context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	// Nothing if the guest can't be asked.
+	kubelet, _ := g.Exec(ctx, "tail", "-n", "15", "/var/log/kubelet.log")
+	return fmt.Errorf("%w\n%s", err, kubelet)
 }
 
 // path is that of a file of the guest.
@@ -103,7 +136,7 @@ func (g *Guest) writeInitrd(ctx context.Context, c *cluster.Cluster) error {
 
 // qemu is the command that is the guest.
 func (g *Guest) qemu() ([]string, error) {
-	program, err := find("qemu-system-x86_64")
+	program, err := find(qemuProgram)
 	if err != nil {
 		return nil, err
 	}

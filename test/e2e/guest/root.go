@@ -229,7 +229,7 @@ func copyFile(from, to string) error {
 
 // format makes a file system of a directory.
 func format(ctx context.Context, root, disk string) error {
-	program, err := find("mkfs.ext4")
+	program, err := find(mkfsProgram)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ func TestMixed(t *testing.T) {
 	if reason := missing(); reason != "" {
 		t.Skip(reason)
 	}
+	s := &suite{Cluster: shared}
+	s.startGuests(t)
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *suite)
@@ -24,7 +26,7 @@ func TestMixed(t *testing.T) {
 		{"Nodes", testNodes},
 		{"Pods", testPods},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, shared) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
 	}
 }
 
@@ -56,13 +58,14 @@ func testNodes(t *testing.T, s *suite) {
 // services.
 func testPods(t *testing.T, s *suite) {
 	namespace := s.namespace(t)
+	const script = "nslookup kubernetes.default.svc.cluster.local; until nc -z -w 5 10.96.0.1 443; do sleep 1; done"
 	for _, node := range s.nodes() {
-		s.create(t, namespace, workload(node, node, "uname -r; nslookup kubernetes.default.svc.cluster.local"))
+		s.create(t, namespace, workload(podOf(node), node, script))
 	}
 	for _, node := range s.nodes() {
-		pod := s.awaitPhase(t, namespace, node, corev1.PodSucceeded, corev1.PodFailed)
-		logs := s.logs(t, namespace, node)
+		pod := s.awaitPhase(t, namespace, podOf(node), corev1.PodSucceeded, corev1.PodFailed)
+		logs := s.logs(t, namespace, pod.Name)
 		require.Equal(t, corev1.PodSucceeded, pod.Status.Phase, logs)
-		require.Contains(t, logs, "10.96.0.1", "%s finds no service", node)
+		require.Contains(t, logs, "10.96.0.1", "%s finds no service by name", node)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,9 @@ func (s *suite) namespace(t *testing.T) string {
 	})
 	return made.Name
 }
+
+// podOf is the name of a node's pod, in which there should be no dots.
+func podOf(node string) string { return strings.ReplaceAll(node, ".", "-") }
 
 // workload makes a pod with one container, named main, that runs a script once.
 func workload(name, node, script string) *corev1.Pod {

@@ -130,7 +130,7 @@ func (c *children) command(request boot.Request) boot.Response {
 }
 
 func (c *children) run(argv []string, response *boot.Response) error {
-	dir, err := os.MkdirTemp("/run", "command-")
+	dir, err := os.MkdirTemp("", "command-")
 	if err != nil {
 		return err
 	}
