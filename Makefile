@@ -46,7 +46,7 @@ run: build ## Build, then trace exec on this machine
 .PHONY: test
 test: objects deps-test build/testsummary ## Vet, and run all tests; as root also those on this kernel
 	go vet ./...
-	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image|e2e)$$')
+	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image|e2e|e2e/mixed)$$')
 	$(SUMMARY) test -timeout 30m -count 1 ./test/live
 
 ##@ Build
@@ -138,6 +138,16 @@ test-e2e: deps-e2e build build/testsummary ## Run the tests on a real cluster of
 	go run ./test/e2e/lab build
 	$(SUMMARY) test -timeout 20m -count 1 ./test/e2e
 
+.PHONY: test-e2e-mixed
+test-e2e-mixed: CORPUS_ARGS = --built
+test-e2e-mixed: deps-e2e-mixed corpus build build/testsummary ## Run the tests on a cluster of three kernels, one of them without BTF
+	mkdir -p build/e2e-mixed
+	go run ./test/kernels fetch --modules --kernel 6.1 --kernel 5.10-nobtf >build/e2e-mixed/kernels
+	bin/btfgen build --quiet --strict --archive $(NODEGADGET_CACHE)/corpus --out build/e2e-mixed/btf.bundle \
+		gadgets/*/gadget.*.o pkg/container/bpf/tracker.*.o
+	go run ./test/e2e/lab -images build/e2e-mixed build
+	$(SUMMARY) test -timeout 20m -count 1 ./test/e2e/mixed
+
 .PHONY: corpus
 corpus: deps-kernels ## Collect the types of 50 and more kernels, as BTFHub's archive has them
 	go run ./test/kernels corpus $(CORPUS_ARGS)
@@ -159,6 +169,6 @@ ci: ## Run the whole gate, as CI does
 build/testsummary: $(wildcard hack/testsummary/*.go)
 	@go build -o $@ ./hack/testsummary
 
-.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench deps-e2e
-deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench deps-e2e: deps-%:
+.PHONY: deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench deps-e2e deps-e2e-mixed
+deps-build deps-generate deps-lint deps-kernels deps-test deps-image deps-bench deps-e2e deps-e2e-mixed: deps-%:
 	@hack/deps.sh $*

@@ -4,7 +4,7 @@
 # Usage: hack/deps.sh GROUP...
 #
 # Installs what the named groups (build, generate, lint, kernels, test, image,
-# bench, e2e) need and this machine lacks, at the versions of hack/versions.env, and says
+# bench, e2e, e2e-mixed) need and this machine lacks, at the versions of hack/versions.env, and says
 # what it installs. Silent when everything is there. Debian packages need root; Go
 # tools go to the cache ($NODEGADGET_CACHE, default ~/.cache/nodegadget).
 set -euo pipefail
@@ -41,12 +41,14 @@ for group in "$@"; do
 	test) debs+=("$DEB_BPFTOOL" "$DEB_DWARVES" "$DEB_XZ") ;;
 	image) debs+=("$DEB_BUILDAH" "$DEB_MMDEBSTRAP") ;;
 	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE" "$DEB_BPFTOOL" "$DEB_XZ") ;;
-	e2e)
+	e2e | e2e-mixed)
 		debs+=("$DEB_ETCD" "$DEB_CNI" "$DEB_IPTABLES" "$DEB_IPROUTE" "$DEB_BUSYBOX")
 		# Docker's containerd.io has both, and can't stand beside Debian's.
 		if ! command -v containerd >/dev/null; then debs+=("$DEB_CONTAINERD" "$DEB_RUNC"); fi
+		# Virtual machines, and their disks.
+		if [[ $group == e2e-mixed ]]; then debs+=("$DEB_QEMU_X86" "$DEB_E2FSPROGS" "$DEB_MOUNT"); fi
 		;;
-	*) die "unknown group $group: want build, generate, lint, kernels, test, image, bench or e2e" ;;
+	*) die "unknown group $group: want build, generate, lint, kernels, test, image, bench, e2e or e2e-mixed" ;;
 	esac
 done
 
@@ -135,6 +137,7 @@ check_commands() {
 		etcd-server) command -v etcd >/dev/null ;;
 		containernetworking-plugins) [[ -e /usr/lib/cni/bridge || -e /opt/cni/bin/bridge || -e /usr/libexec/cni/bridge ]] ;;
 		iproute2) command -v ip >/dev/null ;;
+		e2fsprogs) command -v mkfs.ext4 >/dev/null ;;
 		*) command -v "${pin%%=*}" >/dev/null ;;
 		esac || missing+=("$pin")
 	done
