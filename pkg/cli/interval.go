@@ -7,7 +7,6 @@ import (
 
 	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/print"
-	"nodegadget.dev/pkg/wire"
 )
 
 // Rows of one interval are shown together when each live node has sent its own. A
@@ -18,22 +17,6 @@ const (
 	// snapshotPatience is how long a single snapshot waits for the last node.
 	snapshotPatience = 10 * time.Second
 )
-
-// collect gathers the rows of an interval, which may take several batches.
-func (v *view) collect(n *nodeView, b *wire.Batch) error {
-	for ref, record := range b.All() {
-		n.rows = append(n.rows, entry{
-			Row:   print.Row{Source: n.source, Origin: v.origins.of(ref, n.Name), Record: record},
-			order: n.order,
-		})
-	}
-	if !b.GetIntervalEnd() {
-		return nil
-	}
-	n.done = append(n.done, n.rows)
-	n.rows = nil
-	return v.rounds()
-}
 
 // rounds shows what is complete, and makes sure that the rest doesn't wait for long.
 func (v *view) rounds() error {

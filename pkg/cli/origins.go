@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"nodegadget.dev/pkg/client"
 	"nodegadget.dev/pkg/print"
 	"nodegadget.dev/pkg/wire"
 )
@@ -12,55 +11,57 @@ import (
 // No container can have that name.
 const unresolved = "<unresolved>"
 
+// origin is where a record was made, and the node that says how to read it.
+type origin struct {
+	print.Origin
+	node *nodeView
+}
+
 // origins says what references to containers stand for.
 type origins struct {
-	explained map[uint32]*print.Origin
-	// hosts and strangers are, by node, the origins of references that nobody has
-	// explained: 0 is the node itself, for agents and old relays.
-	hosts, strangers map[string]*print.Origin
+	explained map[uint32]*origin
+	// hosts and strangers are the origins of references that nobody has explained: 0
+	// is the node itself, for agents that know no containers.
+	hosts, strangers map[*nodeView]*origin
 }
 
 // reset forgets all: references are those of one session.
 func (o *origins) reset() {
-	*o = origins{explained: map[uint32]*print.Origin{}, hosts: map[string]*print.Origin{}, strangers: map[string]*print.Origin{}}
+	*o = origins{explained: map[uint32]*origin{}, hosts: map[*nodeView]*origin{}, strangers: map[*nodeView]*origin{}}
 }
 
-// explain takes explanations. A relay's name the node of each container; an agent's
-// are about its own.
-func (o *origins) explain(containers *wire.Containers, n *nodeView, run *client.Run) {
-	for _, c := range containers.GetContainers() {
-		origin := &print.Origin{
-			Namespace: c.GetNamespace(), Pod: c.GetPod(), Container: c.GetName(), ContainerID: c.GetId(), Image: c.GetImage(),
+// explain takes what a reference stands for.
+func (o *origins) explain(c *wire.Container, n *nodeView) {
+	made := &origin{node: n, Origin: print.Origin{Node: n.Name}}
+	if c.GetKind() != wire.Container_HOST {
+		made.Origin = print.Origin{
+			Node: n.Name, Namespace: c.GetNamespace(), Pod: c.GetPod(), Container: c.GetName(), ContainerID: c.GetId(), Image: c.GetImage(),
 		}
-		if node := run.Node(c.GetNode()); node != nil {
-			origin.Node = node.Name
-		} else if n != nil {
-			origin.Node = n.Name
-		}
-		switch c.GetKind() {
-		case wire.Container_HOST:
-			origin = &print.Origin{Node: origin.Node}
-		case wire.Container_UNRESOLVED:
-			origin.Container = unresolved
-		}
-		o.explained[c.GetRef()] = origin
 	}
+	if c.GetKind() == wire.Container_UNRESOLVED {
+		made.Container = unresolved
+	}
+	o.explained[c.GetRef()] = made
 }
 
-// of is the origin that a reference in a node's batch stands for.
-func (o *origins) of(ref uint32, node string) *print.Origin {
-	if origin, ok := o.explained[ref]; ok {
-		return origin
+// of is the origin that a reference stands for, in a batch of the node or, if that is
+// nil, of many. It is nil if nobody knows even the node.
+func (o *origins) of(ref uint32, n *nodeView) *origin {
+	if known, ok := o.explained[ref]; ok {
+		return known
 	}
-	if ref == 0 {
-		return remembered(o.hosts, node, print.Origin{Node: node})
+	switch {
+	case n == nil:
+		return nil
+	case ref == 0:
+		return remembered(o.hosts, n, "")
 	}
-	return remembered(o.strangers, node, print.Origin{Node: node, Container: unresolved})
+	return remembered(o.strangers, n, unresolved)
 }
 
-func remembered(origins map[string]*print.Origin, node string, made print.Origin) *print.Origin {
-	if origins[node] == nil {
-		origins[node] = &made
+func remembered(origins map[*nodeView]*origin, n *nodeView, container string) *origin {
+	if origins[n] == nil {
+		origins[n] = &origin{node: n, Origin: print.Origin{Node: n.Name, Container: container}}
 	}
-	return origins[node]
+	return origins[n]
 }

@@ -92,14 +92,11 @@ func (v *view) handle(message *wire.RunResponse) error {
 	case *wire.RunResponse_Session:
 		v.begin(m.Session)
 	case *wire.RunResponse_Header:
-		return v.join(n)
+		return v.join(n, v.run.Recalled(message))
 	case *wire.RunResponse_Containers:
-		v.origins.explain(m.Containers, n, v.run)
+		v.explain(m.Containers, n)
 	case *wire.RunResponse_Batch:
-		// Nobody can read what comes before a header.
-		if n != nil && n.source != nil {
-			return v.batch(n, m.Batch)
-		}
+		return v.batch(n, m.Batch)
 	case *wire.RunResponse_Notice:
 		v.notice(n, m.Notice.GetText())
 	case *wire.RunResponse_Gone:

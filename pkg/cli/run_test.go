@@ -361,9 +361,9 @@ func TestRunThatFailsSaysSo(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"no end", func(*stage) error { return nil }, 1, "kubectl-gadget: the agent ended the run without saying how it went\n"},
+		{"no end", func(*stage) error { return nil }, 1, "kubectl-gadget: the run ended without anybody's saying how it went\n"},
 		{"agent's error", func(*stage) error { return status.Error(codes.Internal, "reading table: no memory") }, 1, "kubectl-gadget: reading table: no memory\n"},
-		{"agent dies", func(*stage) error { return status.Error(codes.Unavailable, "EOF") }, 1, "kubectl-gadget: the agent can't be reached: EOF\n"},
+		{"agent dies", func(*stage) error { return status.Error(codes.Unavailable, "EOF") }, 1, "kubectl-gadget: EOF\n"},
 		{"user's mistake", func(*stage) error { return status.Error(codes.InvalidArgument, "no such phase") }, 2, "kubectl-gadget: no such phase\n"},
 		{"damaged batch", func(s *stage) error {
 			return s.send(&wire.RunResponse{Response: &wire.RunResponse_Batch{Batch: &wire.Batch{Count: 9}}})

@@ -21,19 +21,18 @@ const namedNodes = 10
 // it has: losses fail it only if that was asked for.
 func (v *view) summary(shown error) error {
 	relayed := v.session != ""
+	if shown == nil && !v.run.Ended() {
+		shown = errors.New("the run ended without anybody's saying how it went")
+	}
 	if shown != nil && !relayed {
 		return shown
 	}
-	var total client.Counts
+	began := !relayed
 	var remarks []string
-	began := false
 	for _, n := range v.inOrder() {
-		total = total.Add(n.Counts())
 		began = began || n.Header != nil
-		if relayed {
-			remarks = append(remarks, remark(n)...)
-		} else if !n.Ended {
-			return errors.New("the agent ended the run without saying how it went")
+		if text := remark(n); relayed && text != "" {
+			remarks = append(remarks, text)
 		}
 	}
 	for i, text := range remarks {
@@ -43,9 +42,11 @@ func (v *view) summary(shown error) error {
 		}
 		fmt.Fprintln(v.streams.Err, print.Escape(text))
 	}
-	missed := v.run.Missed()
+	total, missed := v.run.Counts(), v.run.Missed()
 	lost := losses(total, missed)
-	fmt.Fprintln(v.streams.Err, v.line(total, lost, missed))
+	if began || shown == nil {
+		fmt.Fprintln(v.streams.Err, v.line(total, lost, missed))
+	}
 	switch {
 	case shown != nil:
 		return shown
@@ -57,8 +58,8 @@ func (v *view) summary(shown error) error {
 	return v.demanded(lost, total, missed)
 }
 
-// remark is the line on what happened to a node, or none.
-func remark(n *nodeView) []string {
+// remark says what happened to a node; empty if nothing did.
+func remark(n *nodeView) string {
 	var parts []string
 	c := n.Counts()
 	if c.Lost() > 0 {
@@ -73,13 +74,11 @@ func remark(n *nodeView) []string {
 		parts = append(parts, "gone: "+n.Gone)
 	case n.Vanished:
 		parts = append(parts, "was away for a while")
-	case !n.Ended:
-		parts = append(parts, "ended without saying how it went")
 	}
 	if len(parts) == 0 {
-		return nil
+		return ""
 	}
-	return []string{fmt.Sprintf("node %s: %s", n.Name, strings.Join(parts, "; "))}
+	return fmt.Sprintf("node %s: %s", n.Name, strings.Join(parts, "; "))
 }
 
 // loss is what was lost at one stage.
@@ -162,7 +161,7 @@ func (v *view) demanded(lost lossList, total client.Counts, missed client.Missed
 		return errors.New("what happened while the relay was away was lost")
 	}
 	for _, n := range v.inOrder() {
-		if n.Gone != "" || n.Vanished || !n.Ended {
+		if n.Gone != "" || n.Vanished || n.Header == nil {
 			return fmt.Errorf("what happened on node %s was lost", n.Name)
 		}
 	}

@@ -34,7 +34,9 @@ type view struct {
 	session   string
 	nodes     map[*client.Node]*nodeView
 	origins   origins
-	shown     uint64
+	// puzzled says that a record has come of which nobody has said whose it is.
+	puzzled bool
+	shown   uint64
 	// late fires when an interval isn't waited for any longer.
 	late <-chan time.Time
 }
@@ -55,6 +57,20 @@ func newView(r *client.Run, opts *runOptions, streams Streams) *view {
 	v := &view{run: r, opts: opts, streams: streams, kind: opts.spec.Source.Kind, nodes: map[*client.Node]*nodeView{}}
 	v.origins.reset()
 	return v
+}
+
+// explain takes explanations of references. A relay's name the node of each
+// container; an agent's are about its own.
+func (v *view) explain(containers *wire.Containers, n *nodeView) {
+	for _, c := range containers.GetContainers() {
+		of := n
+		if node := v.run.Node(c.GetNode()); node != nil {
+			of = v.node(node)
+		}
+		if of != nil {
+			v.origins.explain(c, of)
+		}
+	}
 }
 
 // node is the view of a node, nil for none.
@@ -87,14 +103,17 @@ func (v *view) begin(session *wire.Session) {
 	}
 }
 
-// join takes a node's header.
-func (v *view) join(n *nodeView) error {
-	if n.Vanished {
-		v.notice(n, "back")
-	}
-	n.live, n.rows = true, nil
-	if v.opts.verbose {
-		explain(v.streams.Err, n.Header)
+// join takes a node's header, which may only be recalled after a broken connection.
+func (v *view) join(n *nodeView, recalled bool) error {
+	n.live = n.Live()
+	if !recalled || n.source == nil {
+		if n.Vanished {
+			v.notice(n, "back")
+		}
+		if v.opts.verbose {
+			describe(v.streams.Err, n.Header)
+		}
+		n.rows = nil
 	}
 	options := event.Options{Arch: n.Header.GetNode().GetArch(), BootTime: time.Unix(0, n.Header.GetBootTime())}
 	if v.printer == nil {
@@ -167,8 +186,8 @@ func terminal(out io.Writer) (width int, color bool) {
 	return width, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// explain says on which node, with which types and hooks the gadget runs.
-func explain(w io.Writer, header *wire.Header) {
+// describe says on which node, with which types and hooks the gadget runs.
+func describe(w io.Writer, header *wire.Header) {
 	node := header.GetNode()
 	fmt.Fprintf(w, "node %s: %s\n", print.Escape(node.GetName()), print.Escape(node.GetBtf()))
 	for _, choice := range header.GetChoices() {
@@ -220,20 +239,43 @@ func (v *view) finish(n *nodeView) error {
 	return v.rounds()
 }
 
+// batch shows the records of a batch, or keeps them until their interval is over. A
+// relay's batch of events has records of many nodes: each record's origin says which.
 func (v *view) batch(n *nodeView, b *wire.Batch) error {
-	if v.kind != gadget.Events {
-		return v.collect(n, b)
-	}
-	v.printer.Use(n.source)
 	for ref, record := range b.All() {
+		from := v.origins.of(ref, n)
+		if from == nil || from.node.source == nil {
+			if !v.puzzled {
+				v.puzzled = true
+				v.notice(nil, "records are left out: the relay hasn't said of which node they are")
+			}
+			continue
+		}
+		if v.kind != gadget.Events {
+			from.node.rows = append(from.node.rows, entry{
+				Row:   print.Row{Source: from.node.source, Origin: &from.Origin, Record: record},
+				order: from.node.order,
+			})
+			continue
+		}
 		if v.full() {
 			break
 		}
-		v.printer.Record(v.origins.of(ref, n.Name), record)
+		v.printer.Use(from.node.source)
+		v.printer.Record(&from.Origin, record)
 		v.count(1)
 	}
-	v.announced = true
-	return v.printer.Flush()
+	switch {
+	case v.printer == nil:
+		return nil
+	case v.kind == gadget.Events:
+		v.announced = true
+		return v.printer.Flush()
+	case n != nil && b.GetIntervalEnd():
+		n.done, n.rows = append(n.done, n.rows), nil
+		return v.rounds()
+	}
+	return nil
 }
 
 // full says whether --max-events have been shown.

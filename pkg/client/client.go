@@ -18,6 +18,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -164,6 +165,9 @@ func (c *Conn) wrap(context string, err error) error {
 	case codes.Unavailable:
 		if dialing := c.dialing.Load(); dialing != nil {
 			return *dialing
+		}
+		if c.grpc.GetState() == connectivity.Ready {
+			return errors.New(s.Message()) // It was reached, and says so itself.
 		}
 		return fmt.Errorf("the %s can't be reached: %s", c.peer(), s.Message())
 	}

@@ -20,12 +20,15 @@ type Node struct {
 	Vanished bool
 	// Ended says that its part came to an end in good order.
 	Ended bool
-	// past is what was counted before the last header, now what came since.
-	past, now tally
+	// past was counted before the agent's last start of the gadget, now since then.
+	past, now Counts
 }
 
 // Live says whether something may still come from the node.
 func (n *Node) Live() bool { return n.Gone == "" && !n.Ended }
+
+// Counts says what the node's agent has lost and kept back.
+func (n *Node) Counts() Counts { return n.past.Add(n.now) }
 
 // Counts are numbers of records.
 type Counts struct {
@@ -56,56 +59,72 @@ func (c Counts) Add(o Counts) Counts {
 	}
 }
 
-// Counts says what was received from the node and lost on the way from it.
-func (n *Node) Counts() Counts { return n.past.Counts.Add(n.now.counts()) }
-
-// tally counts the records of a node between two headers.
-type tally struct {
-	Counts
-	// numbered is how many records the agent has numbered so far.
-	numbered uint64
+// grow takes over counters that only grow.
+func (c *Counts) grow(o Counts) {
+	c.Kernel, c.Queue, c.Relay = max(c.Kernel, o.Kernel), max(c.Queue, o.Queue), max(c.Relay, o.Relay)
+	c.Skipped, c.Unresolved, c.Withheld = max(c.Skipped, o.Skipped), max(c.Unresolved, o.Unresolved), max(c.Withheld, o.Withheld)
 }
 
-// counts completes the sum: what the agent or the relay dropped is known to the
-// record; the rest got lost between.
-func (t *tally) counts() Counts {
-	c := t.Counts
-	if known := c.Received + c.Queue + c.Relay; t.numbered > known {
-		c.Missing += t.numbered - known
+func countsOf(loss *wire.Loss) Counts {
+	return Counts{
+		Kernel: loss.GetKernel(), Queue: loss.GetQueue(), Relay: loss.GetRelay(), Skipped: loss.GetSkipped(),
+		Unresolved: loss.GetUnresolved(), Withheld: loss.GetWithheld(),
 	}
-	return c
 }
 
 // begin takes the header of a node that begins, perhaps again: its agent counts anew.
 func (n *Node) begin(header *wire.Header, spec gadget.Spec) {
-	n.past = tally{Counts: n.Counts()}
-	n.now = tally{}
+	n.past, n.now = n.Counts(), Counts{}
 	n.Header, n.Spec, n.Gone, n.Ended = header, spec, "", false
 }
 
 func (n *Node) leave(reason string, loss *wire.Loss) {
 	n.Vanished = n.Vanished || n.Header != nil
 	n.Gone = reason
-	n.now.lost(loss)
+	n.now.grow(countsOf(loss))
 }
 
-func (n *Node) end(end *wire.End) {
-	n.Ended = true
-	n.now.numbered = max(n.now.numbered, end.GetRecords())
-	n.now.lost(end.GetLoss())
+func (n *Node) end(loss *wire.Loss) {
+	n.Gone, n.Ended = "", true
+	n.now.grow(countsOf(loss))
+}
+
+// tally is what was counted of a whole session, or of an agent's run.
+type tally struct {
+	received uint64
+	// numbered is how many records have got numbers. A relay numbers those that it has
+	// received, an agent those that it wanted to send.
+	numbered uint64
+	// made is how many were to be sent in the end, if that is known.
+	made uint64
+	// loss is what the peer counts by itself; in a relay's end the sum of all nodes.
+	loss Counts
+	// ended says that the end has come.
+	ended bool
 }
 
 func (t *tally) batch(b *wire.Batch) {
-	t.Received += uint64(b.GetCount())
+	t.received += uint64(b.GetCount())
 	t.numbered = max(t.numbered, b.GetSequence()+uint64(b.GetCount()))
 }
 
-// lost takes over the agent's counters, which only grow.
-func (t *tally) lost(loss *wire.Loss) {
-	t.Kernel = max(t.Kernel, loss.GetKernel())
-	t.Queue = max(t.Queue, loss.GetQueue())
-	t.Relay = max(t.Relay, loss.GetRelay())
-	t.Skipped = max(t.Skipped, loss.GetSkipped())
-	t.Unresolved = max(t.Unresolved, loss.GetUnresolved())
-	t.Withheld = max(t.Withheld, loss.GetWithheld())
+func (t *tally) end(end *wire.End) {
+	t.made, t.ended = end.GetRecords(), true
+	t.loss.grow(countsOf(end.GetLoss()))
 }
+
+// counts completes what the nodes have counted: what they or the relay dropped is
+// known to the record; what else hasn't arrived got lost between.
+func (t *tally) counts(nodes Counts, relayed bool) Counts {
+	c := nodes
+	c.Received = t.received
+	c.grow(t.loss)
+	numbered := c.Received + c.Relay
+	if !relayed {
+		numbered += c.Queue
+	}
+	c.Missing = max(missing(t.numbered, numbered), missing(t.made, c.Received+c.Relay+c.Queue))
+	return c
+}
+
+func missing(all, known uint64) uint64 { return all - min(all, known) }

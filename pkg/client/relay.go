@@ -90,7 +90,7 @@ type handshake struct {
 func (h *handshake) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
-		err = fmt.Errorf("the relay can't prove that it is the relay, or refuses this client: %w", err)
+		err = fmt.Errorf("making sure that it is the relay: %w", err)
 	}
 	h.conn.note(err)
 	return conn, info, err

@@ -219,30 +219,33 @@ func drain(tb testing.TB, run *Run) ([]string, error) {
 	}
 }
 
+func lossOf(l *wire.Loss) *wire.RunResponse {
+	return &wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: l}}
+}
+
 func TestManyNodesInOneRun(t *testing.T) {
 	r := &relay{acts: []act{{answers: []*wire.RunResponse{
 		from(0, 1, session("s", "a", "b", "c")),
 		from(1, 2, headerOf("a")), from(2, 3, headerOf("b")),
 		from(3, 4, gone("c", "no BTF", nil)),
-		from(1, 5, records(0, 3)), from(2, 6, records(0, 1)),
-		// Two records of a were dropped, of which the agent counts one.
-		from(1, 7, records(5, 1)),
+		from(0, 5, records(0, 4)), from(1, 6, lossOf(&wire.Loss{Queue: 1})),
 		from(2, 8, &wire.RunResponse{}), // Of a newer relay.
 		from(2, 9, gone("b", "the agent doesn't answer", &wire.Loss{Kernel: 4, Unresolved: 1})),
 		from(4, 10, headerOf("d")), // Joins later.
 		from(2, 11, headerOf("b")), // Comes back and counts anew.
-		from(2, 12, records(0, 2)),
-		from(9, 13, records(0, 2)), // Of nobody.
-		from(2, 14, end(2, &wire.Loss{Kernel: 1, Queue: 0, Relay: 7})),
+		from(0, 12, records(6, 2)), // The relay dropped two.
+		from(0, 13, lossOf(&wire.Loss{Relay: 1})),
+		from(2, 14, end(2, &wire.Loss{Kernel: 1})),
 		from(1, 15, end(6, &wire.Loss{Queue: 1, Withheld: 2})), from(4, 16, end(0, nil)),
+		from(0, 17, end(10, &wire.Loss{Kernel: 5, Queue: 1, Relay: 2, Unresolved: 1, Withheld: 2})),
 	}}}}
 	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{Gadget: "trace_x"})
 	require.NoError(t, err)
 	got, err := drain(t, run)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"session s", "header of a", "header of b", "gone: c: no BTF", "batch of a", "batch of b", "batch of a", "unknown of b",
-		"gone: b: the agent doesn't answer", "header of d", "header of b", "batch of b", "batch", "end of b", "end of a", "end of d",
+		"session s", "header of a", "header of b", "gone: c: no BTF", "batch", "unknown of a", "unknown of b",
+		"gone: b: the agent doesn't answer", "header of d", "header of b", "batch", "unknown", "end of b", "end of a", "end of d", "end",
 	}, got)
 	counts := map[string]Counts{}
 	for _, node := range run.Nodes() {
@@ -250,12 +253,11 @@ func TestManyNodesInOneRun(t *testing.T) {
 		counts[node.Name] = node.Counts()
 	}
 	require.Equal(t, map[string]Counts{
-		"a": {Received: 4, Queue: 1, Missing: 1, Withheld: 2},
-		"b": {Received: 3, Kernel: 5, Relay: 7, Unresolved: 1},
-		"c": {}, "d": {},
+		"a": {Queue: 1, Withheld: 2}, "b": {Kernel: 5, Unresolved: 1}, "c": {}, "d": {},
 	}, counts)
-	require.EqualValues(t, 2, counts["a"].Lost())
-	require.EqualValues(t, 12, counts["b"].Lost())
+	require.Equal(t, Counts{Received: 6, Kernel: 5, Queue: 1, Relay: 2, Missing: 1, Unresolved: 1, Withheld: 2}, run.Counts())
+	require.EqualValues(t, 9, run.Counts().Lost())
+	require.True(t, run.Ended())
 	require.Equal(t, []bool{false, true, false, false}, []bool{
 		run.Nodes()[0].Vanished, run.Nodes()[1].Vanished, run.Nodes()[2].Vanished, run.Nodes()[3].Vanished,
 	}, "what never began hasn't vanished")
@@ -269,35 +271,44 @@ func TestOneBadNodeCostsOnlyItself(t *testing.T) {
 	hostile.GetHeader().GetGadget().GetSource().GetFields()[0].Size = 1 << 30
 	newer := headerOf("n")
 	newer.GetHeader().Protocol = &wire.Version{Major: 2}
-	damaged := records(0, 1)
-	damaged.GetBatch().Count = 9
 	r := &relay{acts: []act{{answers: []*wire.RunResponse{
-		from(0, 1, session("s", "a", "b")),
-		from(1, 2, headerOf("a")), from(2, 3, headerOf("b")), from(3, 4, hostile), from(4, 5, newer),
-		from(1, 6, damaged), from(1, 7, records(0, 1)), from(3, 8, records(0, 1)), from(2, 9, records(0, 1)),
-		from(2, 10, end(1, nil)),
+		from(0, 1, session("s", "a")),
+		from(1, 2, hostile), from(2, 3, newer), from(3, 4, headerOf("a")), from(3, 5, end(0, nil)), from(0, 6, end(0, nil)),
 	}}}}
 	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{})
 	require.NoError(t, err)
 	got, err := drain(t, run)
 	require.NoError(t, err)
-	require.Contains(t, got[3], `gone: h: gadget "trace_x": field "n" lies outside`)
-	require.Contains(t, got[4], "gone: n: protocol version 2.0 of the peer")
-	require.Equal(t, []string{"gone: a: batch is damaged: its records do not add up to its length", "batch", "batch", "batch of b", "end of b"}, got[5:])
-	require.Zero(t, run.Nodes()[0].Counts().Received)
+	require.Contains(t, got[1], `gone: h: gadget "trace_x": field "n" lies outside`)
+	require.Contains(t, got[2], "gone: n: protocol version 2.0 of the peer")
+	require.Equal(t, []string{"header of a", "end of a", "end"}, got[3:])
+}
+
+func TestDamagedBatchOfARelayIsAnError(t *testing.T) {
+	damaged := records(0, 1)
+	damaged.GetBatch().Count = 9
+	r := &relay{acts: []act{{answers: []*wire.RunResponse{from(0, 1, session("s", "a")), from(1, 2, headerOf("a")), from(0, 3, damaged)}}}}
+	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{})
+	require.NoError(t, err)
+	_, err = drain(t, run)
+	require.ErrorIs(t, err, wire.ErrFraming)
 }
 
 func TestBrokenRunIsResumed(t *testing.T) {
 	lost := status.Error(codes.Unavailable, "EOF")
-	resumed := session("s")
+	// It says what is there, and repeats what was missed, without numbers.
+	resumed := from(0, 5, session("s", "a", "c"))
 	resumed.GetSession().MissedMessages, resumed.GetSession().MissedRecords = 2, 5
 	r := &relay{acts: []act{
 		{answers: []*wire.RunResponse{
-			from(0, 1, session("s", "a")), from(1, 2, headerOf("a")), from(1, 3, records(0, 1)),
+			from(0, 1, session("s", "a", "b")), from(1, 2, headerOf("a")), from(2, 2, headerOf("b")),
+			from(0, 3, records(0, 1)), from(1, 3, lossOf(&wire.Loss{Kernel: 3})),
 		}, end: lost},
 		{end: lost}, // The first attempt doesn't succeed.
 		{answers: []*wire.RunResponse{
-			resumed, from(1, 3, records(0, 1)), from(1, 6, records(6, 1)), from(1, 7, end(7, nil)),
+			resumed, from(1, 0, headerOf("a")), from(3, 0, headerOf("c")),
+			from(0, 5, records(0, 1)), // Has arrived, or is counted as missed.
+			from(0, 6, records(6, 1)), from(1, 7, end(7, &wire.Loss{Kernel: 3})), from(0, 8, end(7, &wire.Loss{Kernel: 3})),
 		}},
 	}}
 	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{Gadget: "trace_x"})
@@ -305,10 +316,10 @@ func TestBrokenRunIsResumed(t *testing.T) {
 	got, err := drain(t, run)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"session s", "header of a", "batch of a", "connection lost: the relay can't be reached: EOF; connecting again",
-		"session s", "batch of a", "end of a",
+		"session s", "header of a", "batch", "connection lost: EOF; connecting again",
+		"session s", "header of a", "header of c", "batch", "end of a", "end",
 	}, got, "what had arrived isn't handed out twice")
-	require.Equal(t, Counts{Received: 2, Missing: 5}, run.Node(1).Counts())
+	require.Equal(t, Counts{Received: 2, Missing: 5, Kernel: 3}, run.Counts())
 	require.Equal(t, Missed{Breaks: 1, Messages: 2, Records: 5}, run.Missed())
 	require.Equal(t, "trace_x", r.requests[0].GetStart().GetGadget())
 	for _, request := range r.requests[1:] {
@@ -316,28 +327,34 @@ func TestBrokenRunIsResumed(t *testing.T) {
 		require.EqualValues(t, 3, request.GetResume().GetAfter())
 		require.EqualValues(t, wire.Major, request.GetResume().GetProtocol().GetMajor())
 	}
+	require.False(t, run.Nodes()[0].Vanished)
+	require.Equal(t, "it wasn't there any more when the connection was", run.Nodes()[1].Gone)
 }
 
 // TestForgottenSessionIsBegunAnew: a relay that was restarted knows nothing.
 func TestForgottenSessionIsBegunAnew(t *testing.T) {
-	r := &relay{acts: []act{
-		{answers: []*wire.RunResponse{
-			from(0, 1, session("s", "a", "b")), from(1, 2, headerOf("a")), from(2, 3, headerOf("b")), from(2, 4, records(0, 3)),
-		}, end: status.Error(codes.Unavailable, "EOF")},
-		{end: status.Error(codes.NotFound, "no such session")},
-		{answers: []*wire.RunResponse{
-			from(0, 1, session("t", "b")), from(1, 2, headerOf("b")), from(1, 3, records(0, 2)), from(1, 4, end(2, nil)),
-		}},
-	}}
-	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{Gadget: "trace_x"})
-	require.NoError(t, err)
-	got, err := drain(t, run)
-	require.NoError(t, err)
-	require.Equal(t, []string{"session t", "header of b", "batch of b", "end of b"}, got[5:])
-	require.Equal(t, Missed{Breaks: 1, Restarts: 1}, run.Missed())
-	require.Equal(t, "it wasn't there when the relay came back", run.Nodes()[0].Gone)
-	require.EqualValues(t, 5, run.Nodes()[1].Counts().Received)
-	require.Equal(t, "trace_x", r.requests[2].GetStart().GetGadget())
+	for _, code := range []codes.Code{codes.NotFound, codes.OutOfRange} {
+		r := &relay{acts: []act{
+			{answers: []*wire.RunResponse{
+				from(0, 1, session("s", "a", "b")), from(1, 2, headerOf("a")), from(2, 3, headerOf("b")), from(0, 4, records(0, 3)),
+				from(2, 5, lossOf(&wire.Loss{Kernel: 2})),
+			}, end: status.Error(codes.Unavailable, "EOF")},
+			{end: status.Error(code, "no such session")},
+			{answers: []*wire.RunResponse{
+				from(0, 1, session("t", "b")), from(1, 2, headerOf("b")), from(0, 3, records(0, 2)),
+				from(1, 4, end(3, &wire.Loss{Kernel: 1})), from(0, 5, end(3, &wire.Loss{Kernel: 1})),
+			}},
+		}}
+		run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{Gadget: "trace_x"})
+		require.NoError(t, err)
+		got, err := drain(t, run)
+		require.NoError(t, err)
+		require.Equal(t, []string{"session t", "header of b", "batch", "end of b", "end"}, got[6:])
+		require.Equal(t, Missed{Breaks: 1, Restarts: 1}, run.Missed())
+		require.NotEmpty(t, run.Nodes()[0].Gone)
+		require.Equal(t, Counts{Received: 5, Kernel: 3, Missing: 1}, run.Counts())
+		require.Equal(t, "trace_x", r.requests[2].GetStart().GetGadget())
+	}
 }
 
 func TestVerdictsAreNotRetried(t *testing.T) {
@@ -370,7 +387,7 @@ func TestResumingEnds(t *testing.T) {
 			r.acts = append(r.acts, act{end: status.Error(codes.Unavailable, "gone fishing")})
 		}
 		_, err = drain(t, run)
-		require.ErrorContains(t, err, "the connection broke, and none could be made for 1ms: the relay can't be reached: gone fishing")
+		require.ErrorContains(t, err, "the connection broke, and none could be made for 1ms: gone fishing")
 	})
 	t.Run("by stop", func(t *testing.T) {
 		r := broken()
@@ -381,7 +398,7 @@ func TestResumingEnds(t *testing.T) {
 		}
 		time.AfterFunc(50*time.Millisecond, run.Stop)
 		_, err = drain(t, run)
-		require.ErrorContains(t, err, "the run was stopped while its connection was broken: the relay can't be reached: EOF")
+		require.ErrorContains(t, err, "the run was stopped while its connection was broken: EOF")
 	})
 	t.Run("by context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -450,7 +467,7 @@ func TestWhoIsNotTheRelayGetsNothing(t *testing.T) {
 			server, client := configs()
 			r := &relay{acts: []act{{}}}
 			_, err := connectRelayWith(t, r, opts, server, client).Run(t.Context(), &wire.Start{})
-			require.ErrorContains(t, err, "the relay can't prove that it is the relay")
+			require.ErrorContains(t, err, "making sure that it is the relay")
 			require.Empty(t, r.requests)
 			require.False(t, asked)
 		})

@@ -95,18 +95,14 @@ func (r *Run) reopen(request *wire.RunRequest) (again bool, err error) {
 	if err != nil {
 		cancel()
 		code := status.Code(err)
-		if code == codes.NotFound && request.GetResume() != nil {
+		if (code == codes.NotFound || code == codes.OutOfRange) && request.GetResume() != nil {
 			return false, errForgotten
 		}
 		return code == codes.Unavailable || code == codes.Canceled, r.conn.wrap("resuming the run", err)
 	}
-	was := r.session
 	if err := r.begin(first); err != nil {
 		cancel()
 		return false, err
-	}
-	if r.session != was {
-		r.missed.Restarts++
 	}
 	r.missed.Messages += first.GetSession().GetMissedMessages()
 	r.missed.Records += first.GetSession().GetMissedRecords()

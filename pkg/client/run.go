@@ -35,6 +35,9 @@ type Run struct {
 	// pending is what Next returns before it reads on.
 	pending []*wire.RunResponse
 	nodes   []*Node
+	// tally is of the present session, past of those that the relay has forgotten.
+	tally tally
+	past  Counts
 	// numbers are the nodes by the number that messages bear; an agent's is 0.
 	numbers map[uint32]*Node
 
@@ -142,21 +145,43 @@ func (r *Run) begin(first *wire.RunResponse) error {
 		return err
 	}
 	r.pending = append(r.pending, first)
-	if session.GetId() == r.session {
-		r.last = max(r.last, first.GetSequence())
-		return nil
+	another := session.GetId() != r.session
+	if another {
+		r.restart(session.GetId())
 	}
-	r.session, r.last = session.GetId(), first.GetSequence()
-	clear(r.numbers)
+	r.last = max(r.last, first.GetSequence())
 	for _, name := range session.GetNodes() {
 		r.named(name)
 	}
-	for _, node := range r.nodes {
-		if node.Live() && !slices.Contains(session.GetNodes(), node.Name) {
-			node.leave("it wasn't there when the relay came back", nil)
-		}
+	// What was missed may have said which nodes are there.
+	if another || session.GetMissedMessages() > 0 {
+		r.recall(session.GetNodes())
 	}
 	return nil
+}
+
+// restart forgets what belongs to the former session, but not what it counted.
+func (r *Run) restart(session string) {
+	if r.session != "" {
+		r.missed.Restarts++
+	}
+	r.past, r.tally, r.last, r.session = r.Counts(), tally{}, 0, session
+	for _, node := range r.nodes {
+		node.past, node.now, node.Ended = Counts{}, Counts{}, false
+	}
+	clear(r.numbers)
+}
+
+// recall makes the nodes those that the relay says are there.
+func (r *Run) recall(there []string) {
+	for _, node := range r.nodes {
+		switch {
+		case slices.Contains(there, node.Name):
+			node.Gone = ""
+		case node.Live():
+			node.leave("it wasn't there any more when the connection was", nil)
+		}
+	}
 }
 
 // Stop asks for the end, once. What was recorded until then still comes through Next.
@@ -247,6 +272,24 @@ func (r *Run) named(name string) *Node {
 	return node
 }
 
+// Counts says what was received in all, and what was lost at which stage.
+func (r *Run) Counts() Counts {
+	var nodes Counts
+	for _, node := range r.nodes {
+		nodes = nodes.Add(node.Counts())
+	}
+	return r.past.Add(r.tally.counts(nodes, r.conn.relay != nil))
+}
+
+// Ended says whether the run came to its end in good order.
+func (r *Run) Ended() bool { return r.tally.ended }
+
+// Recalled says whether a message only repeats what was said while the connection
+// was broken. Those have no numbers.
+func (r *Run) Recalled(message *wire.RunResponse) bool {
+	return r.conn.relay != nil && message.GetSequence() == 0
+}
+
 // join takes a header.
 func (r *Run) join(message *wire.RunResponse) error {
 	header := message.GetHeader()
@@ -258,12 +301,17 @@ func (r *Run) join(message *wire.RunResponse) error {
 		return err
 	}
 	node := r.named(header.GetNode().GetName())
-	node.begin(header, *spec)
 	r.numbers[message.GetNode()] = node
+	if r.Recalled(message) && node.Header != nil {
+		// Whether the node is there, the session has said.
+		node.Header, node.Spec = header, *spec
+		return nil
+	}
+	node.begin(header, *spec)
 	return nil
 }
 
-// account keeps the books of the node that the message is about.
+// account keeps the books of the run, and of the node that the message is about.
 func (r *Run) account(message *wire.RunResponse) (*wire.RunResponse, error) {
 	node := r.numbers[message.GetNode()]
 	switch m := message.GetResponse().(type) {
@@ -271,31 +319,34 @@ func (r *Run) account(message *wire.RunResponse) (*wire.RunResponse, error) {
 		if err := r.join(message); err != nil {
 			return r.blame(message, m.Header.GetNode().GetName(), err)
 		}
-		return message, nil
 	case *wire.RunResponse_Gone:
 		node = r.named(m.Gone.GetNode())
 		node.leave(m.Gone.GetReason(), m.Gone.GetLoss())
 		r.numbers[message.GetNode()] = node
-		return message, nil
-	}
-	if node == nil {
-		return message, nil
-	}
-	switch m := message.GetResponse().(type) {
 	case *wire.RunResponse_Batch:
+		// A relay's has the records of many nodes; it answers for the whole.
 		if err := m.Batch.Check(); err != nil {
-			return r.blame(message, node.Name, err)
+			return nil, err
 		}
-		node.now.batch(m.Batch)
+		r.tally.batch(m.Batch)
 	case *wire.RunResponse_Loss:
-		node.now.lost(m.Loss)
+		if node != nil {
+			node.now.grow(countsOf(m.Loss))
+		} else {
+			r.tally.loss.grow(countsOf(m.Loss))
+		}
 	case *wire.RunResponse_End:
-		node.end(m.End)
+		if node != nil {
+			node.end(m.End.GetLoss())
+		}
+		if node == nil || r.conn.relay == nil {
+			r.tally.end(m.End)
+		}
 	}
 	return message, nil
 }
 
-// blame makes an error of a message that can't be used. Among many nodes it is the
+// blame makes an error of a header that can't be used. Among many nodes it is the
 // one node's end, not that of the run.
 func (r *Run) blame(message *wire.RunResponse, name string, err error) (*wire.RunResponse, error) {
 	if r.conn.relay == nil {
@@ -303,7 +354,8 @@ func (r *Run) blame(message *wire.RunResponse, name string, err error) (*wire.Ru
 	}
 	node := r.named(name)
 	node.leave(err.Error(), nil)
-	// What else it sends can't be trusted either, until it begins anew.
 	delete(r.numbers, message.GetNode())
-	return &wire.RunResponse{Response: &wire.RunResponse_Gone{Gone: &wire.Gone{Node: name, Reason: err.Error()}}}, nil
+	return &wire.RunResponse{
+		Response: &wire.RunResponse_Gone{Gone: &wire.Gone{Node: name, Reason: err.Error()}}, Sequence: message.GetSequence(),
+	}, nil
 }
