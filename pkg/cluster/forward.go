@@ -54,13 +54,13 @@ func (c *Cluster) dial(ctx context.Context) (net.Conn, error) {
 // forward opens a connection to the API server, and in it a pair of streams to the
 // relay's port of the pod.
 func (c *Cluster) forward(pod string) (*forwarded, error) {
-	dialer, err := c.dialer(pod)
+	dialer, refused, err := c.dialer(pod)
 	if err != nil {
 		return nil, fmt.Errorf("forwarding to pod %s: %w", pod, err)
 	}
 	session, protocol, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
 	switch {
-	case isForbidden(err):
+	case err != nil && (isForbidden(err) || *refused):
 		return nil, c.forbidden("create pods/portforward", err)
 	case err != nil:
 		return nil, fmt.Errorf("forwarding to pod %s: %w", pod, err)
@@ -84,22 +84,25 @@ func isForbidden(err error) bool {
 }
 
 // dialer speaks SPDY within WebSockets, or SPDY alone where the API server, or a
-// proxy before it, knows no WebSockets.
-func (c *Cluster) dialer(pod string) (httpstream.Dialer, error) {
+// proxy before it, knows no WebSockets. The errors of SPDY alone are only text:
+// refused says whether the other way was refused for want of rights.
+func (c *Cluster) dialer(pod string) (dialer httpstream.Dialer, refused *bool, err error) {
 	target := c.api.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.namespace).Name(pod).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(c.config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	plain := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, target)
 	tunnelled, err := portforward.NewSPDYOverWebsocketDialerForStreaming(target, c.config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	refused = new(bool)
 	return portforward.NewFallbackDialerForStreaming(tunnelled, plain, func(err error) bool {
 		// Opening a WebSocket is a get, which older roles for port-forwarding don't have.
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) || isForbidden(err)
-	}), nil
+		*refused = isForbidden(err)
+		return *refused || httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	}), refused, nil
 }
 
 // forwarded is a connection to a port of a pod.
@@ -107,8 +110,9 @@ type forwarded struct {
 	session httpstream.Connection
 	data    httpstream.Stream
 	address address
-	// failure is what the kubelet has to say, once it has ended.
-	failure chan error
+	// failure is what the kubelet has to say of the connection's end, when told is closed.
+	failure error
+	told    chan struct{}
 	read    deadline
 	write   deadline
 }
@@ -130,7 +134,7 @@ func newForwarded(session httpstream.Connection, pod string) (*forwarded, error)
 	if err != nil {
 		return nil, err
 	}
-	f := &forwarded{session: session, data: data, address: address(pod), failure: make(chan error, 1)}
+	f := &forwarded{session: session, data: data, address: address(pod), told: make(chan struct{})}
 	go f.watch(failures)
 	return f, nil
 }
@@ -141,34 +145,46 @@ const maxFailure = 4 << 10
 // watch reads the stream of errors; what comes there is the connection's end.
 func (f *forwarded) watch(failures io.Reader) {
 	text, err := io.ReadAll(io.LimitReader(failures, maxFailure))
-	switch {
-	case len(text) > 0:
-		f.failure <- errors.New(string(text))
-		f.session.Close()
-	case err != nil:
-		f.failure <- err
+	if len(text) > 0 {
+		err = errors.New(string(text))
 	}
-	close(f.failure)
+	f.failure = err
+	close(f.told)
+	if len(text) > 0 {
+		f.session.Close()
+	}
+}
+
+// why is the reason for an error of the data stream. It may come a little later.
+func (f *forwarded) why(err error) error {
+	select {
+	case <-f.told:
+	case <-time.After(100 * time.Millisecond):
+		return err
+	}
+	if f.failure == nil {
+		return err
+	}
+	return fmt.Errorf("forwarding to pod %s: %w", f.address, f.failure)
 }
 
 // Read is part of net.Conn.
 func (f *forwarded) Read(p []byte) (int, error) {
 	n, err := f.data.Read(p)
 	if n == 0 && err != nil {
-		// Why the data ended may come a little later.
-		select {
-		case failure := <-f.failure:
-			if failure != nil {
-				err = fmt.Errorf("forwarding to pod %s: %w", f.address, failure)
-			}
-		case <-time.After(100 * time.Millisecond):
-		}
+		err = f.why(err)
 	}
 	return n, err
 }
 
 // Write is part of net.Conn.
-func (f *forwarded) Write(p []byte) (int, error) { return f.data.Write(p) }
+func (f *forwarded) Write(p []byte) (int, error) {
+	n, err := f.data.Write(p)
+	if err != nil {
+		err = f.why(err)
+	}
+	return n, err
+}
 
 // Close is part of net.Conn.
 func (f *forwarded) Close() error {
