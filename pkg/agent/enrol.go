@@ -72,29 +72,35 @@ func (a *Agent) prepareEnrolment() error {
 	a.roots, a.pair = roots, &pki.KeyPair{}
 	a.tasks = append(a.tasks,
 		task{"enrolment", func(ctx context.Context) error {
-			a.pair.Rotate(ctx, func(ctx context.Context) (*tls.Certificate, error) {
-				cert, err := e.enrol(ctx)
-				if err == nil {
-					a.opts.Log.Info("the controller issued a certificate", "expires", cert.Leaf.NotAfter)
-				}
-				return cert, err
-			}, func(err error) {
-				a.opts.Log.Warn("no certificate yet, asking again", "controller", e.Controller, "error", err)
-			})
+			a.rotate(ctx, e)
 			return nil
 		}},
 		task{"authority", func(ctx context.Context) error {
-			a.followAuthority(ctx, e)
+			a.followAuthority(ctx, e, authorityPeriod)
 			return nil
 		}},
 	)
 	return nil
 }
 
+// rotate gets a certificate, and another in time.
+func (a *Agent) rotate(ctx context.Context, e *enrolment) {
+	renew := func(ctx context.Context) (*tls.Certificate, error) {
+		cert, err := e.enrol(ctx)
+		if err == nil {
+			a.opts.Log.Info("the controller issued a certificate", "expires", cert.Leaf.NotAfter)
+		}
+		return cert, err
+	}
+	a.pair.Rotate(ctx, renew, func(err error) {
+		a.opts.Log.Warn("no certificate yet, asking again", "controller", e.Controller, "error", err)
+	})
+}
+
 // followAuthority gets another certificate when the authority was replaced: those of
 // the former one are soon worth nothing.
-func (a *Agent) followAuthority(ctx context.Context, e *enrolment) {
-	ticker := time.NewTicker(authorityPeriod)
+func (a *Agent) followAuthority(ctx context.Context, e *enrolment, period time.Duration) {
+	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	known := e.roots.PEM()
 	for {

@@ -125,13 +125,18 @@ func podUID(namespace, name string) string { return hexOf(namespace + "/" + name
 
 // container tells the runtime of a container, and makes its cgroup.
 func (n *testNode) container(namespace, pod, name string, labels map[string]string) *testPod {
-	p := &testPod{node: n, id: hexOf(namespace + pod + name)}
 	n.mu.Lock()
-	n.infos[p.id] = container.Info{
+	n.infos[hexOf(namespace+pod+name)] = container.Info{
 		Name: name, Image: "test/" + name, Runtime: "containerd",
 		Pod: container.Pod{Namespace: namespace, Name: pod, UID: podUID(namespace, pod), Labels: labels},
 	}
 	n.mu.Unlock()
+	return n.unknown(namespace, pod, name)
+}
+
+// unknown makes the cgroup of a container that the runtime may not know.
+func (n *testNode) unknown(namespace, pod, name string) *testPod {
+	p := &testPod{node: n, id: hexOf(namespace + pod + name)}
 	p.dir = n.mkdir(filepath.Join("kubepods", "besteffort", "pod"+podUID(namespace, pod), p.id))
 	return p
 }
@@ -414,10 +419,7 @@ func TestPodIsTracedWhileItsLabelsMatch(t *testing.T) {
 func TestContainerThatNobodyKnows(t *testing.T) {
 	n := newTestNode(t, Options{})
 	all, shop := n.watch(startOpens(&wire.Selector{})), n.watch(startOpens(&wire.Selector{Namespaces: []string{"shop"}}))
-	unknown := n.container("shop", "cart-1", "web", nil)
-	n.mu.Lock()
-	delete(n.infos, unknown.id)
-	n.mu.Unlock()
+	unknown := n.unknown("shop", "cart-1", "web")
 	unknown.run("/bin/sh", opens(10)...)
 	time.Sleep(600 * time.Millisecond)
 	unknown.run("/bin/sh", opens(10)...)
@@ -445,6 +447,10 @@ func TestSignalsBetweenNamespaces(t *testing.T) {
 	sender, receiver, both, other := start("shop"), start("bank"), start("shop", "bank"), start("other")
 	victim := bank.command("/bin/sleep", "60")
 	require.NoError(t, victim.Start())
+	require.Eventually(t, func() bool {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", victim.Process.Pid))
+		return err == nil && string(name) == "sleep\n"
+	}, 5*time.Second, time.Millisecond)
 	shop.run("/bin/sh", "-c", fmt.Sprintf("kill -USR1 %d", victim.Process.Pid))
 	_ = victim.Wait()
 	pid := fmt.Sprint(victim.Process.Pid)

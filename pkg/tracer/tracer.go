@@ -117,8 +117,9 @@ func (t *Tracer) Lost() (Loss, error) {
 	for _, n := range perCPU {
 		loss.Records += n
 	}
-	for _, a := range t.attached {
-		stats, err := a.program.Stats()
+	// Only this field: detach may be changing the others.
+	for i := range t.attached {
+		stats, err := t.attached[i].program.Stats()
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			continue
 		}
