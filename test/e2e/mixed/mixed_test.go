@@ -58,7 +58,7 @@ func testNodes(t *testing.T, s *suite) {
 // services.
 func testPods(t *testing.T, s *suite) {
 	namespace := s.namespace(t)
-	const script = "nslookup kubernetes.default.svc.cluster.local; until nc -z -w 5 10.96.0.1 443; do sleep 1; done"
+	const script = "nslookup kubernetes.default.svc.cluster.local; until nc -w 5 10.96.0.1 443 </dev/null; do sleep 1; done"
 	for _, node := range s.nodes() {
 		s.create(t, namespace, workload(podOf(node), node, script))
 	}
