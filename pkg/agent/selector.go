@@ -57,10 +57,13 @@ func (a *Agent) planSelection(p *plan, selector *wire.Selector) error {
 	}
 	p.maker, p.target = identities(p.object.Spec.Source)
 	if a.opts.Containers == nil {
-		if !p.selection.Machine {
-			return unsupportedError{errNoContainers}
+		switch {
+		case p.selection.Machine:
+			return nil
+		case a.blind != nil:
+			return unsupportedError{fmt.Errorf("containers aren't known on this node, so that only the whole machine can be traced: %w", a.blind)}
 		}
-		return nil
+		return unsupportedError{errNoContainers}
 	}
 	p.opts.Cgroups = hierarchies[a.opts.Containers.Hierarchy()]
 	if p.selection.Machine {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 )
 
 // shutdownTimeout is how long clients get to receive the end of their runs.
@@ -136,7 +137,11 @@ func (a *Agent) serveClients(ctx, beside context.Context, listener net.Listener)
 	hurry := time.AfterFunc(shutdownTimeout, server.Stop)
 	defer hurry.Stop()
 	server.GracefulStop()
-	return <-served
+	// It may not even have begun.
+	if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
 }
 
 // serveMonitor serves metrics and health, if that is wanted.
