@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"nodegadget.dev/pkg/pki"
+	"nodegadget.dev/pkg/relay"
+	"nodegadget.dev/pkg/version"
+)
+
+// metrics reads all numbers when they are asked for.
+type metrics struct {
+	relay *relay.Relay
+	pair  *pki.KeyPair
+
+	sessions, lingering, records, lost, cutOff, up, certificate, info *prometheus.Desc
+}
+
+func newMetrics(r *relay.Relay, pair *pki.KeyPair) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("nodegadget_relay_"+name, help, labels, nil)
+	}
+	return &metrics{
+		relay: r, pair: pair,
+		sessions:    desc("sessions", "Sessions that go on."),
+		lingering:   desc("sessions_lingering", "Sessions that wait for a client whose connection broke."),
+		records:     desc("records_total", "Records that agents sent."),
+		lost:        desc("lost_records_total", "Records that were dropped because a client did not read."),
+		cutOff:      desc("clients_cut_off_total", "Clients that were given up because they did not read."),
+		up:          desc("node_up", "Whether there is a connection to the node's agent.", "node"),
+		certificate: desc("certificate_expiry_seconds", "Unix time at which the controller's certificate expires."),
+		info:        desc("build_info", "The controller's version; always 1.", "version"),
+	}
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, descs) }
+
+// Collect is part of prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(desc *prometheus.Desc, value uint64) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value))
+	}
+	stats := m.relay.Stats()
+	gauge(m.sessions, float64(stats.Sessions))
+	gauge(m.lingering, float64(stats.Lingering))
+	counter(m.records, stats.Records)
+	counter(m.lost, stats.Lost)
+	counter(m.cutOff, stats.CutOff)
+	for _, node := range stats.Nodes {
+		up := 0.0
+		if node.Up {
+			up = 1
+		}
+		gauge(m.up, up, node.Name)
+	}
+	if expiry := m.pair.Expiry(); !expiry.IsZero() {
+		gauge(m.certificate, float64(expiry.Unix()))
+	}
+	gauge(m.info, 1, version.Version)
+}
+
+// monitor serves /metrics, /healthz and /readyz. Ready says why the controller can't
+// serve yet.
+func monitor(m *metrics, ready func() error) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
+	return mux
+}
+
+func answer(w http.ResponseWriter, err error) {
+	text := "ok"
+	if err != nil {
+		text = err.Error()
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	// Who doesn't read the answer doesn't want it.
+	_, _ = w.Write([]byte(text + "\n"))
+}
