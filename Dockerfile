@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Two images. The agent's, which is the default: one static binary that holds the
-# gadgets, and a bundle with the types of kernels that carry none themselves.
-# With --target btfgen that of the BTF service.
+# Two images. The one for clusters, which is the default: the agent, a static binary
+# that holds the gadgets; a bundle with the types of kernels that carry none
+# themselves; and the controller, so that both always have the same version. With
+# --target btfgen that of the BTF service.
 #
 # Builds with BuildKit and with buildah 1.28: no heredocs. hack/image.sh, which
 # `make image` calls, passes the arguments; see there.
@@ -36,7 +37,7 @@ ARG GOPROXY=""
 RUN --mount=type=cache,target=/root/.cache/go-build --mount=type=cache,target=/root/go/pkg/mod \
 	GOARCH="$TARGETARCH" go build -trimpath -buildvcs=false \
 	-ldflags "-s -w -buildid= -X nodegadget.dev/pkg/version.Version=$VERSION" \
-	-o /out/gadget-agent ./cmd/gadget-agent
+	-o /out/ ./cmd/gadget-agent ./cmd/gadget-controller
 # To ask a BTF service over https.
 RUN certs=/etc/ssl/certs/ca-certificates.crt; \
 	[ ! -e "$certs" ] || install -D -m 644 "$certs" "/out$certs"
@@ -102,7 +103,8 @@ COPY --from=builder /out/ /
 COPY --from=bundle /out/ /
 # Root, because loading eBPF programs and reading other processes needs
 # capabilities that Kubernetes can't give to another user: it sets no ambient
-# ones. What the agent may do is cut down by the pod's list of capabilities.
+# ones. What the agent may do is cut down by the pod's list of capabilities. The
+# controller needs none, and its pod has another user.
 USER 0:0
 ENTRYPOINT ["/gadget-agent"]
 # Types are looked for before the first gadget is loaded, and are put where other

@@ -54,13 +54,16 @@ func TestImages(t *testing.T) {
 		bare := b.build(t, "bare", "--build-arg", "ENABLE_BTFGEN=false")
 		bare.checkAgent(t, native.arch, false)
 		require.Equal(t, native.files["gadget-agent"].data, bare.files["gadget-agent"].data)
+		require.Equal(t, native.files["gadget-controller"].data, bare.files["gadget-controller"].data)
 		checkServes(t, bare.unpack(t))
 	})
 	t.Run("runs", func(t *testing.T) {
 		root := native.unpack(t)
 		require.Equal(t, "gadget-agent version "+version+"\n", inRoot(t, root, "/gadget-agent", "--version"))
+		require.Equal(t, "gadget-controller version "+version+"\n", inRoot(t, root, "/gadget-controller", "--version"))
 		require.Equal(t, "/"+bundlePath, chosenBundle(t, root))
 		checkServes(t, root)
+		checkController(t, root)
 	})
 	t.Run("btfgen", func(t *testing.T) {
 		service := b.build(t, "btfgen", "--target", "btfgen")
@@ -72,7 +75,7 @@ func TestImages(t *testing.T) {
 // checkAgent wants the agent's image to hold what it should, and nothing else.
 func (i *image) checkAgent(t *testing.T, arch string, bundled bool) {
 	t.Helper()
-	want := []string{"etc", "etc/ssl", "etc/ssl/certs", certsPath, "gadget-agent", "usr", "usr/share", "usr/share/nodegadget"}
+	want := []string{"etc", "etc/ssl", "etc/ssl/certs", certsPath, "gadget-agent", "gadget-controller", "usr", "usr/share", "usr/share/nodegadget"}
 	if bundled {
 		want = append(want, bundlePath)
 	}
@@ -83,6 +86,7 @@ func (i *image) checkAgent(t *testing.T, arch string, bundled bool) {
 	require.Equal(t, []string{"serve", "--btf-install=/"}, i.config.Cmd)
 	require.Equal(t, "0:0", i.config.User)
 	i.checkCommon(t, "gadget-agent", arch)
+	checkStatic(t, i.files["gadget-controller"].data, arch)
 	if bundled {
 		i.checkBundle(t)
 	}

@@ -117,3 +117,14 @@ func checkService(t *testing.T, root, archive string) {
 	require.Contains(t, string(body), release)
 	stop()
 }
+
+// checkController wants the controller to start as the user that its pod has, and to
+// say what it lacks here: a cluster.
+func checkController(t *testing.T, root string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := command(ctx, root, "65532:65532", "/gadget-controller", "--namespace", "nodegadget").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "gadget-controller: finding the API server: ")
+}
