@@ -53,8 +53,11 @@ func forEach(t *testing.T, test func(t *testing.T, n *node)) {
 		tree.close()
 		tested++
 		t.Run(tree.hierarchy.String(), func(t *testing.T) {
-			n := &node{t: t, cgroups: cgroups, dir: filepath.Join(cgroups, tree.hierarchy.controller()), root: "/nodegadget-container-test"}
-			n.make("")
+			n := &node{t: t, cgroups: cgroups, dir: filepath.Join(cgroups, tree.hierarchy.controller()), root: fmt.Sprintf("/nodegadget-test-%d", os.Getpid())}
+			if err := os.Mkdir(n.path(""), 0o755); err != nil {
+				t.Skipf("needs cgroups that can be made: %v", err)
+			}
+			t.Cleanup(func() { n.remove("") })
 			test(t, n)
 		})
 	}
@@ -296,16 +299,24 @@ func TestWhatTheTrackerLosesIsFoundInTheTree(t *testing.T) {
 		}
 		n.remove(burstable + "/" + id1)
 		run(t, r)
-		latest := watch(t, follower, func(latest map[uint64]Change) bool { return len(r.Containers()) == len(ids) && len(latest) > len(ids) })
+		latest := watch(t, follower, func(latest map[uint64]Change) bool {
+			for id := range ids {
+				if latest[id].State != Known {
+					return false
+				}
+			}
+			return len(r.Containers()) == len(ids)
+		})
 		for id, name := range ids {
-			require.Equal(t, Known, latest[id].State)
 			require.Equal(t, name, latest[id].Container.ID)
 		}
 		require.Equal(t, Known, latest[removed].State)
+		require.False(t, latest[removed].Gone, "it is known for a while")
 		stats := r.Stats()
 		require.NotZero(t, stats.TrackerLost)
-		require.EqualValues(t, 2, stats.Walks)
-		require.Equal(t, 1, stats.Gone)
+		// Others may make cgroups as well, and fill so small a buffer again.
+		require.GreaterOrEqual(t, stats.Walks, uint64(2))
+		require.NotZero(t, stats.Gone)
 	})
 }
 
