@@ -125,7 +125,8 @@ static __always_inline struct value *entry_of(bool trusted, struct task_struct *
 	struct key key = {};
 
 	key.unit = param_unit;
-	if (param_by != machine)
+	/* Who may see only some containers gets a row for each of them. */
+	if (param_by != machine || gadget_filter_containers)
 		key.cgroup_id = gadget_cgroup_id(task);
 	if (param_by == process)
 		key.pid = GADGET_READ(trusted, task, tgid);

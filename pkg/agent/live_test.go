@@ -498,6 +498,14 @@ func TestTablesAndSnapshotsHaveContainers(t *testing.T) {
 	require.NotEmpty(t, rows)
 	require.Equal(t, map[string]int{"shop/cart-1/web": len(rows)}, byPod(rows))
 
+	// Without a row for each container nobody could say whose waits these are.
+	runqlat := n.watch(&wire.Start{Gadget: "profile_runqlat", Selector: selector})
+	shop.run("/bin/sh", opens(1000)...)
+	bank.run("/bin/sh", opens(1000)...)
+	rows = runqlat.stop()
+	require.NotEmpty(t, rows)
+	require.Equal(t, map[string]int{"shop/cart-1/web": len(rows)}, byPod(rows))
+
 	require.Eventually(t, func() bool {
 		snapshot := n.watch(&wire.Start{Gadget: "snapshot_process", Selector: selector})
 		require.NoError(t, <-snapshot.done)
