@@ -29,6 +29,7 @@ func addRunCommands(root *cobra.Command, g gadgets, stop context.Context, stream
 				Use: verb, Short: "Gadgets that " + verb, Args: unknownCommand,
 				RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 			}
+			knowRunFlags(verbs[verb].Flags())
 		}
 		verbs[verb].AddCommand(newRunCommand(name, noun, g, stop, streams))
 	}

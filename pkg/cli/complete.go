@@ -39,6 +39,9 @@ func completeRun(spec func() (*gadget.Spec, error)) cobra.CompletionFunc {
 		flags, clusters := opts.flagSets()
 		flags.AddFlagSet(clusters)
 		if flag, before, value := openFlag(flags, args, word); flag != nil {
+			if before == "" {
+				args = args[:len(args)-1] // The flag itself, which has no value yet.
+			}
 			return completeValue(cmd.Context(), s, flag, args, before, value)
 		}
 		var names []string

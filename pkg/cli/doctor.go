@@ -122,7 +122,7 @@ func printFindings(w io.Writer, all []nodeFindings) error {
 		}
 		fmt.Fprintf(&b, "node %s:\n", n.Node)
 		for _, f := range n.Findings[:bad] {
-			fmt.Fprintf(&b, "  %s %s: %s\n", cmp.Or(f.Gadget, "the node"), f.Severity, f.Problem)
+			fmt.Fprintf(&b, "  %s: %s\n", f.Severity, strings.Join(slices.DeleteFunc([]string{f.Gadget, f.Problem}, empty), ": "))
 			if f.Remedy != "" {
 				fmt.Fprintf(&b, "    to mend it: %s\n", f.Remedy)
 			}
@@ -131,3 +131,5 @@ func printFindings(w io.Writer, all []nodeFindings) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+func empty(text string) bool { return text == "" }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nodegadget.dev/pkg/client"
 	"nodegadget.dev/pkg/print"
@@ -106,9 +107,20 @@ func newRoot(gadgets gadgets, stop context.Context, streams Streams) *cobra.Comm
 		}
 		return usagef("%v (see: %s --help)", err, cmd.CommandPath())
 	})
+	knowRunFlags(root.Flags())
 	addRunCommands(root, gadgets, stop, streams)
 	root.AddCommand(newCatalog(gadgets, streams), newInspect(gadgets, streams), newStatus(stop, streams), newDoctor(stop, streams), newVersion(stop, streams))
 	return root
+}
+
+// knowRunFlags makes a command that has others below it know the flags of runs. They
+// may stand before a gadget's name, and which of them take a value has to be known
+// to find it.
+func knowRunFlags(flags *pflag.FlagSet) {
+	(&target{}).addAll(flags)
+	(&selection{}).add(flags)
+	flags.BoolP("verbose", "v", false, "")
+	flags.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 }
 
 // unknownCommand makes a mistyped command a usage error with suggestions.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -37,18 +36,20 @@ type nodeStatus struct {
 	Agent        string   `json:"agent,omitempty"`
 	Started      string   `json:"started,omitempty"`
 	Runtime      string   `json:"runtime,omitempty"`
-	Runs         uint32   `json:"runs"`
-	Events       uint64   `json:"events"`
-	Lost         uint64   `json:"lost"`
-	Unresolved   uint64   `json:"unresolved"`
-	Containers   uint32   `json:"containers"`
-	Resident     uint64   `json:"residentBytes"`
-	KernelMemory uint64   `json:"kernelBytes"`
 	Stale        bool     `json:"stale,omitempty"`
 	Unsupported  []string `json:"unsupported,omitempty"`
+	// Old agents don't count.
+	*counters
+}
 
-	// counted says that the agent is new enough to count.
-	counted bool
+type counters struct {
+	Runs         uint32 `json:"runs"`
+	Events       uint64 `json:"events"`
+	Lost         uint64 `json:"lost"`
+	Unresolved   uint64 `json:"unresolved"`
+	Containers   uint32 `json:"containers"`
+	Resident     uint64 `json:"residentBytes"`
+	KernelMemory uint64 `json:"kernelBytes"`
 }
 
 func newNodeStatus(report *wire.NodeReport) nodeStatus {
@@ -59,10 +60,15 @@ func newNodeStatus(report *wire.NodeReport) nodeStatus {
 		Kernel: print.Escape(node.GetKernel()), Arch: print.Escape(node.GetArch()), Distribution: print.Escape(node.GetDistribution()),
 		Cgroup: print.Escape(node.GetCgroup()), BTF: print.Escape(node.GetBtfSource()), BTFReason: print.Escape(node.GetBtf()),
 		Agent: print.Escape(info.GetAgentVersion()), Runtime: print.Escape(status.GetRuntime()),
-		Runs: status.GetRuns(), Events: status.GetRecords(), Unresolved: status.GetLoss().GetUnresolved(),
-		Lost:       status.GetLoss().GetKernel() + status.GetLoss().GetQueue() + status.GetLoss().GetRelay(),
-		Containers: status.GetContainers(), Resident: status.GetResident(), KernelMemory: status.GetKernelMemory(),
-		Stale: status.GetStale(), counted: status != nil,
+		Stale: status.GetStale(),
+	}
+	if status != nil {
+		loss := status.GetLoss()
+		s.counters = &counters{
+			Runs: status.GetRuns(), Events: status.GetRecords(), Lost: loss.GetKernel() + loss.GetQueue() + loss.GetRelay(),
+			Unresolved: loss.GetUnresolved(), Containers: status.GetContainers(),
+			Resident: status.GetResident(), KernelMemory: status.GetKernelMemory(),
+		}
 	}
 	if started := status.GetStarted(); started > 0 {
 		s.Started = time.Unix(0, started).UTC().Format(time.RFC3339)
@@ -161,27 +167,21 @@ func printStatus(w io.Writer, nodes []nodeStatus, wide bool) error {
 }
 
 func (n *nodeStatus) cells() []string {
-	return []string{
-		n.Node, known(n.Kernel), known(n.Arch), known(cmp.Or(n.BTF, n.BTFReason)), known(n.Agent), known(n.Runtime),
-		n.number(uint64(n.Runs)), n.number(n.Events), n.number(n.Lost), n.number(uint64(n.Containers)),
+	cells := []string{n.Node, known(n.Kernel), known(n.Arch), known(cmp.Or(n.BTF, n.BTFReason)), known(n.Agent), known(n.Runtime)}
+	if n.counters == nil {
+		return append(cells, "-", "-", "-", "-")
 	}
+	return append(cells, fmt.Sprint(n.Runs), fmt.Sprint(n.Events), fmt.Sprint(n.Lost), fmt.Sprint(n.Containers))
 }
 
 // more are the cells of the wide table.
 func (n *nodeStatus) more() []string {
-	return []string{
-		n.number(n.Unresolved), n.number(n.Resident), n.number(n.KernelMemory), known(n.Cgroup), known(n.Distribution),
-		known(n.Started), known(strings.Join(n.Unsupported, ",")), known(n.BTFReason),
+	cells := []string{"-", "-", "-"}
+	if n.counters != nil {
+		cells = []string{fmt.Sprint(n.Unresolved), fmt.Sprint(n.Resident), fmt.Sprint(n.KernelMemory)}
 	}
+	return append(cells, known(n.Cgroup), known(n.Distribution), known(n.Started), known(strings.Join(n.Unsupported, ",")), known(n.BTFReason))
 }
 
 // known is the text, or a dash for none.
 func known(text string) string { return cmp.Or(text, "-") }
-
-// number is a counter of the agent, or a dash if it doesn't count.
-func (n *nodeStatus) number(count uint64) string {
-	if !n.counted {
-		return "-"
-	}
-	return strconv.FormatUint(count, 10)
-}
