@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc/metadata"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -22,6 +23,11 @@ import (
 	"nodegadget.dev/pkg/cluster/clustertest"
 	"nodegadget.dev/pkg/wire"
 )
+
+// TestMain leaves out what takes a second to close what its peer has closed already.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
+}
 
 // relay notes with which headers it is asked.
 type relay struct {
