@@ -41,7 +41,6 @@ func TestSchemaRefuses(t *testing.T) {
 		"a pool in a pool":          {"agent: {pools: [{name: x, nodeSelector: {a: b}, pools: []}]}", `at '/agent/pools/0': additional properties 'pools' not allowed`},
 		"a socket beside a root":    {"agent: {runtime: {socket: /run/../etc/shadow}}", `at '/agent/runtime/socket'`},
 		"a socket as a URL":         {"agent: {runtime: {socket: \"unix:///run/x/y.sock\"}}", `at '/agent/runtime/socket': 'unix:///run/x/y.sock' does not match pattern`},
-		"mounts in both directions": {"agent: {runtime: {mountPropagation: Bidirectional}}", `at '/agent/runtime/mountPropagation': value must be one of 'HostToContainer', 'None'`},
 		"a BTF service":             {"agent: {btf: {service: {url: btf.example.com}}}", `at '/agent/btf/service/url': 'btf.example.com' does not match pattern`},
 		"a relative path of BTF":    {"agent: {btf: {source: vmlinux.btf}}", `at '/agent/btf/source': 'vmlinux.btf' does not match pattern`},
 		"a buffer too large":        {"agent: {bufferSize: 1073741824}", `at '/agent/bufferSize': maximum: got 1.073741824`},

@@ -67,13 +67,16 @@ func TestHostPaths(t *testing.T) {
 			mounts := make(map[string]corev1.VolumeMount)
 			for _, m := range pod.Containers[0].VolumeMounts {
 				require.True(t, m.ReadOnly, "%s: %s", o.GetName(), m.Name)
-				require.NotEqual(t, corev1.MountPropagationBidirectional, m.MountPropagation, m.Name)
+				require.Nil(t, m.MountPropagation, m.Name)
 				mounts[m.Name] = m
 			}
 			for _, v := range pod.Volumes {
 				require.Contains(t, mounts, v.Name)
 				require.Nil(t, v.Secret, v.Name)
 				if v.HostPath != nil {
+					if v.HostPath.Type == nil || *v.HostPath.Type != corev1.HostPathFile {
+						require.Equal(t, corev1.RecursiveReadOnlyIfPossible, *mounts[v.Name].RecursiveReadOnly, v.Name)
+					}
 					require.IsType(t, &appsv1.DaemonSet{}, o.typed)
 					require.True(t, isExplained(o.text, "- name: "+v.Name, "hostPath:"), v.Name)
 				}

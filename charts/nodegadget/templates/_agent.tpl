@@ -55,8 +55,7 @@
   {{- include "nodegadget.readOnly" .root | nindent 2 }}
 - name: runtime
   mountPath: /host{{ include "nodegadget.runtimeDir" $pool }}
-  readOnly: true
-  mountPropagation: {{ $pool.runtime.mountPropagation }}
+  {{- include "nodegadget.readOnly" .root | nindent 2 }}
 - name: os-release
   mountPath: /host/etc/os-release
   readOnly: true
@@ -105,11 +104,13 @@
     type: Directory
 {{- if $pool.runtime.socket }}
 # The container runtime's socket. Its directory, because a runtime that restarts
-# makes a new one.
+# makes a new one. What is mounted below later, such as containers' file systems,
+# isn't seen.
 {{- else }}
 # The container runtime's socket, wherever below it is: what is mounted must exist, and
 # this directory does on every node. Who may use that socket may do everything on
-# the node, with the rest of the directory or without.
+# the node, with the rest of the directory or without. What is mounted below later,
+# such as containers' file systems, isn't seen.
 {{- end }}
 - name: runtime
   hostPath:
