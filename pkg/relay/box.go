@@ -15,8 +15,8 @@ import (
 
 // box numbers the messages of a session and keeps the last of them: those that have
 // yet to be sent, and those that were, for a client whose connection broke. What is
-// in it has a number and isn't dropped before it was sent; a batch that finds no room
-// doesn't get in, and is counted.
+// in it has a number and isn't dropped before it was sent. Nothing should be added to
+// a full one; when the session ends, batches that find no room are dropped and counted.
 type box struct {
 	mu   sync.Mutex
 	news *sync.Cond
@@ -33,7 +33,9 @@ type box struct {
 	bytes, unsent int
 	// records counts all that were to be sent, lost those that found no room.
 	records, lost uint64
-	closed        bool
+	// ending says that batches may be dropped.
+	ending bool
+	closed bool
 	// err is how the stream ends when everything is sent.
 	err error
 }
@@ -67,7 +69,7 @@ func (b *box) add(message *wire.RunResponse) {
 	}
 	e := entry{message: message, size: sizeOf(message), records: batch.GetCount()}
 	switch {
-	case batch != nil && b.unsent > 0 && b.unsent+e.size > b.limit/4*3:
+	case batch != nil && b.ending && b.unsent > 0 && b.unsent+e.size > b.limit/4*3:
 		b.lost += uint64(batch.GetCount())
 		if !batch.GetIntervalEnd() {
 			return
@@ -78,7 +80,7 @@ func (b *box) add(message *wire.RunResponse) {
 		}}
 		e.size, e.records = sizeOf(e.message), 0
 	case b.unsent+e.size > 2*b.limit:
-		// These are few, unless somebody makes them up.
+		// Only an agent that makes up messages while the session ends gets here.
 		b.closed, b.err = true, status.Error(codes.ResourceExhausted, "the client doesn't read, and there is no room for more messages")
 		b.news.Broadcast()
 		return
@@ -105,6 +107,20 @@ func (b *box) push(e entry) {
 	b.bytes += e.size
 	b.unsent += e.size
 	b.news.Broadcast()
+}
+
+// full says that nothing should be added now.
+func (b *box) full() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unsent > b.limit/4*3 && !b.ending && !b.closed
+}
+
+// end says that from now on everything is added, if there is room for it.
+func (b *box) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ending = true
 }
 
 // sizeOf is about what a message takes in memory.

@@ -17,14 +17,13 @@ import (
 const (
 	// frame is the length of what precedes a record in a batch: its length and reference.
 	frame = 8
-	// A batch is sent when it has batchRecords or batchBytes, as an agent's is.
+	// A batch has batchRecords or batchBytes at most, unless a single record is larger.
+	// With its references to second processes the message is below 32 KiB: for a larger
+	// one gRPC takes buffers of a megabyte, and clears them each time.
 	batchRecords = 256
-	batchBytes   = 32 << 10
+	batchBytes   = 30 << 10
 	// passInterval is how often records are merged while there are some.
 	passInterval = 10 * time.Millisecond
-	// maxLate is how much older than its arrival a record may count. A node whose clock
-	// is behind would otherwise be first for ever.
-	maxLate = int64(time.Second)
 )
 
 // clock says where a node's records have their time, and how to read it.
@@ -35,14 +34,13 @@ type clock struct {
 	boot int64
 }
 
-// key is the time by which a record is put in order: its own, but no later than its
-// arrival and not much earlier, so that no node's clock can hold up others.
+// key is the time by which a record is put in order: its own, but not later than its
+// arrival, so that a node whose clock is ahead isn't the last for ever.
 func (c *clock) key(record []byte, arrived int64) int64 {
 	if c.offset < 0 || len(record) < c.offset+8 {
 		return arrived
 	}
-	at := c.boot + int64(binary.LittleEndian.Uint64(record[c.offset:]))
-	return max(min(at, arrived), arrived-maxLate)
+	return min(c.boot+int64(binary.LittleEndian.Uint64(record[c.offset:])), arrived)
 }
 
 // parcel is one message of a node: records to be merged, or a message to be passed on
@@ -65,14 +63,16 @@ type parcel struct {
 type lane struct {
 	parcels []parcel
 	alive   bool
-	// key is the time of the first record, if the first parcel has records.
+	// key is the time of the first record. A message to be passed on has been first for ever.
 	key int64
 }
 
 // merger puts the records of many nodes into order. Nodes call push, each from a
 // goroutine of its own; run does the work.
 type merger struct {
-	out    func(*wire.RunResponse)
+	out func(*wire.RunResponse)
+	// full says that out takes nothing now.
+	full   func() bool
 	window int64
 	limit  int64
 	start  time.Time
@@ -86,7 +86,7 @@ type merger struct {
 	// ticking says that a pass is due anyway.
 	ticking bool
 
-	// The rest is run's own. heap has the lanes that begin with records, by key; waiting
+	// The rest is run's own. heap has the lanes that have something, by key; waiting
 	// counts those that have nothing, although their node is there; held is the size of
 	// what is in lanes.
 	spare   []parcel
@@ -97,20 +97,21 @@ type merger struct {
 	batch   *wire.Batch
 }
 
-func newMerger(window time.Duration, limit int, out func(*wire.RunResponse)) *merger {
+func newMerger(window time.Duration, limit int, out func(*wire.RunResponse), full func() bool) *merger {
 	return &merger{
-		out: out, window: int64(window), limit: int64(limit), start: time.Now(),
+		out: out, full: full, window: int64(window), limit: int64(limit), start: time.Now(),
 		room: semaphore.NewWeighted(int64(limit)), wake: make(chan struct{}, 1), batch: newBatch(),
 	}
 }
 
-func newBatch() *wire.Batch { return &wire.Batch{Records: make([]byte, 0, batchBytes+batchBytes/4)} }
+func newBatch() *wire.Batch { return &wire.Batch{Records: make([]byte, 0, batchBytes)} }
 
 // now is the Unix time in nanoseconds; it doesn't jump when the clock is set.
 func (m *merger) now() int64 { return m.start.UnixNano() + int64(time.Since(m.start)) }
 
-// push waits for room, which it finds as soon as others' records are merged. What a
-// node pushes is its lane's from then on.
+// push waits for room, which there is when records have been merged. So a node that
+// sends more than the client reads is itself not read: its agent drops, and counts,
+// and others' records get their turn.
 func (m *merger) push(ctx context.Context, p parcel) error {
 	p.size = min(p.size+frame, m.limit)
 	if err := m.room.Acquire(ctx, p.size); err != nil {
@@ -130,14 +131,16 @@ func (m *merger) push(ctx context.Context, p parcel) error {
 	return nil
 }
 
-// run merges until ctx ends, then hands out all that is left.
+// run merges until ctx ends, then hands out all that is left, as fast as it is taken.
 func (m *merger) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			m.pass(math.MaxInt64)
+			for m.pass(math.MaxInt64) {
+				time.Sleep(passInterval)
+			}
 			return
 		case <-m.wake:
 		case <-timer.C:
@@ -154,7 +157,8 @@ func (m *merger) pass(horizon int64) bool {
 	m.receive()
 	for len(m.heap) > 0 {
 		first := &m.lanes[m.heap[0]]
-		if first.key > horizon && m.waiting > 0 && m.held <= m.limit/2 {
+		early := first.key > horizon && m.waiting > 0 && m.held <= m.limit/2
+		if early || m.full() {
 			break
 		}
 		m.take(first)
@@ -203,19 +207,19 @@ func (m *merger) receive() {
 	m.spare = arrived[:0]
 }
 
-// settle passes messages on until the lane begins with a record, and finds its time.
-// It says whether there is one.
+// settle drops what is done until the lane begins with a record or a message, and finds
+// its time. It says whether there is one.
 func (m *merger) settle(l *lane) bool {
 	for len(l.parcels) > 0 {
 		p := &l.parcels[0]
+		if p.message != nil {
+			l.key = math.MinInt64
+			return true
+		}
 		if len(p.records) > 0 {
 			length := binary.LittleEndian.Uint32(p.records)
 			l.key = p.clock.key(p.records[frame:frame+length], p.arrived)
 			return true
-		}
-		if p.message != nil {
-			m.flush()
-			m.out(p.message)
 		}
 		l.alive = (l.alive || p.alive) && !p.dead
 		m.room.Release(p.size)
@@ -230,14 +234,20 @@ func (m *merger) settle(l *lane) bool {
 	return false
 }
 
-// take moves the lane's first record to the batch.
+// take moves the lane's first record to the batch, or passes its message on.
 func (m *merger) take(l *lane) {
-	p, b := &l.parcels[0], m.batch
-	end := frame + int(binary.LittleEndian.Uint32(p.records))
-	if len(b.Records) > 0 && len(b.Records)+end > cap(b.Records) {
+	p := &l.parcels[0]
+	if p.message != nil {
 		m.flush()
-		b = m.batch
+		m.out(p.message)
+		p.message = nil
+		return
 	}
+	end := frame + int(binary.LittleEndian.Uint32(p.records))
+	if held := len(m.batch.Records); held > 0 && held+end > cap(m.batch.Records) {
+		m.flush()
+	}
+	b := m.batch
 	b.Records = append(b.Records, p.records[:end]...)
 	p.records = p.records[end:]
 	if len(p.targets) > 0 {
@@ -250,7 +260,7 @@ func (m *merger) take(l *lane) {
 		b.Targets = append(b.Targets, 0)
 	}
 	b.Count++
-	if b.Count >= batchRecords || len(b.Records) >= batchBytes {
+	if b.Count >= batchRecords {
 		m.flush()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,8 +24,10 @@ import (
 const (
 	// headerTimeout is how long an agent may take to load a gadget.
 	headerTimeout = time.Minute
-	// stopTimeout is how long it may take to end one.
+	// stopTimeout is how long it may say nothing when it should end one, stopLimit how
+	// long it may take.
 	stopTimeout = 10 * time.Second
+	stopLimit   = time.Minute
 	firstRetry  = time.Second
 	lastRetry   = 30 * time.Second
 )
@@ -49,6 +52,8 @@ type node struct {
 	number  uint32
 	session *session
 	refs    *refs
+	// heard counts messages.
+	heard atomic.Uint64
 
 	// The rest is guarded by the session's mu.
 	state  state
@@ -196,12 +201,18 @@ func (n *node) passStop(ctx context.Context, stream grpc.BidiStreamingClient[wir
 	}
 	// If the stream is gone, receive says so.
 	_ = stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Stop{Stop: &wire.Stop{}}})
-	timer := time.NewTimer(stopTimeout)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-		cancel(fmt.Errorf("its agent hasn't ended the gadget within %s", stopTimeout))
+	limit, ticker := time.Now().Add(stopLimit), time.NewTicker(stopTimeout)
+	defer ticker.Stop()
+	for before := n.heard.Load(); ; before = n.heard.Load() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if n.heard.Load() == before || time.Now().After(limit) {
+			cancel(errors.New("its agent doesn't end the gadget"))
+			return
+		}
 	}
 }
 
@@ -227,6 +238,7 @@ func (n *node) receive(ctx context.Context, stream grpc.BidiStreamingClient[wire
 		if err != nil {
 			return nil, err
 		}
+		n.heard.Add(1)
 		message.Node = n.number
 		if end := message.GetEnd(); end != nil {
 			n.counted(end.GetRecords(), end.GetLoss())

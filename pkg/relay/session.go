@@ -44,6 +44,8 @@ type session struct {
 	// news has something in it when a node's state has changed.
 	news    chan struct{}
 	running sync.WaitGroup
+	// cutOff is the stream that is being given up; watch alone uses it.
+	cutOff *attachment
 	// dropped is closed when the session is over and not even kept any more.
 	dropped chan struct{}
 
@@ -63,7 +65,7 @@ func (r *Relay) newSession(caller access.Caller, start *wire.Start) *session {
 		stopping: make(chan struct{}), news: make(chan struct{}, 1), dropped: make(chan struct{}), left: time.Now(),
 	}
 	s.ctx, s.kill = context.WithCancel(context.Background())
-	s.merger = newMerger(r.opts.Window, r.opts.MergeMemory, s.box.add)
+	s.merger = newMerger(r.opts.Window, r.opts.MergeMemory, s.box.add, s.box.full)
 	return s
 }
 
@@ -115,12 +117,44 @@ func (s *session) run() {
 	s.kill()
 	s.running.Wait()
 	stopMerging()
-	<-merged
+	s.drain(merged, err)
 	if err == nil {
 		s.box.add(&wire.RunResponse{Response: &wire.RunResponse_End{End: s.total()}})
 	}
 	s.box.close(err)
 	s.linger()
+}
+
+// drain waits until the client has been sent what came before the end, if it reads.
+func (s *session) drain(merged <-chan struct{}, err error) {
+	if err != nil {
+		s.box.end()
+	}
+	ticker := time.NewTicker(lossInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-merged:
+			return
+		case <-s.relay.closing:
+			s.box.end()
+			<-merged
+			return
+		case <-ticker.C:
+			s.hurry()
+		}
+	}
+}
+
+// hurry gives up keeping everything for a client that doesn't read, when the session
+// ends: nodes can come to their end only if what they sent before finds a place.
+func (s *session) hurry() {
+	s.mu.Lock()
+	attached := s.attached
+	s.mu.Unlock()
+	if attached == nil || attached.stalled() > lossInterval {
+		s.box.end()
+	}
 }
 
 // watch returns when the session has to end: with nil in good order.
@@ -138,7 +172,11 @@ func (s *session) watch() error {
 		case <-s.relay.closing:
 			return status.Error(codes.Unavailable, "the relay is shutting down")
 		case <-s.news:
-			if over, err := s.over(); over {
+			over, err := s.over()
+			if over && s.cutOff != nil {
+				return s.cut()
+			}
+			if over {
 				return err
 			}
 		case <-ticker.C:
@@ -184,28 +222,33 @@ func (s *session) check() error {
 	attached, left := s.attached, s.left
 	s.mu.Unlock()
 	if s.box.finished() {
-		// It was full.
-		return s.giveUp(attached, s.box.err)
+		return s.box.err
 	}
-	if attached == nil {
-		if time.Since(left) > s.relay.opts.Linger {
-			return status.Error(codes.Aborted, "nobody came back for the session")
-		}
-		return nil
+	stalled := time.Duration(0)
+	switch {
+	case attached != nil:
+		stalled = attached.stalled()
+	case time.Since(left) > s.relay.opts.Linger:
+		return status.Error(codes.Aborted, "nobody came back for the session")
 	}
-	if stalled := attached.stalled(); stalled > s.relay.opts.Stall {
-		_, lost := s.box.counts()
-		return s.giveUp(attached, status.Errorf(codes.ResourceExhausted,
-			"the client has read nothing for %s and is cut off; %d records were dropped for that reason", stalled.Round(time.Second), lost))
+	if s.stopped() {
+		s.hurry()
+	}
+	if stalled > s.relay.opts.Stall && s.cutOff == nil {
+		// When the nodes have ended, it is known what was dropped.
+		s.cutOff = attached
+		s.stop()
 	}
 	return nil
 }
 
-func (s *session) giveUp(attached *attachment, err error) error {
+// cut ends the stream of a client that doesn't read.
+func (s *session) cut() error {
 	s.relay.cutOff.Add(1)
-	if attached != nil {
-		attached.cancel(err)
-	}
+	end := s.total()
+	err := status.Errorf(codes.ResourceExhausted, "the client has read nothing for %s and is cut off; %d of %d records were dropped because of it",
+		s.relay.opts.Stall, end.GetLoss().GetQueue()+end.GetLoss().GetRelay(), end.GetRecords())
+	s.cutOff.cancel(err)
 	return err
 }
 
