@@ -124,7 +124,7 @@ func (a *Agent) examineRights() []*wire.Finding {
 func (a *Agent) examineContainers() []*wire.Finding {
 	switch {
 	case a.blind != nil:
-		return finding(severityBroken, "containers aren't known: "+a.blind.Error(), remedy(a.blind))
+		return finding(severityBroken, "containers aren't known: "+brief(a.blind), remedy(a.blind))
 	case a.opts.Containers == nil:
 		return finding(severityRestricted, errNoContainers.Error(), "start the agent with --containers")
 	}
@@ -146,7 +146,7 @@ func (a *Agent) examineGadget(ctx context.Context, name string) *wire.Finding {
 	choices, err := a.try(ctx, name)
 	f := &wire.Finding{Gadget: name, Severity: severityFine}
 	if err != nil {
-		f.Severity, f.Problem, f.Remedy = severityBroken, oneLine(err.Error()), oneLine(a.gadgetRemedy(name, err))
+		f.Severity, f.Problem, f.Remedy = severityBroken, brief(err), oneLine(a.gadgetRemedy(name, err))
 		return f
 	}
 	var used, lacking []string
@@ -219,6 +219,16 @@ func allHooks(spec *gadget.Spec) map[string]string {
 		}
 	}
 	return params
+}
+
+// brief is an error in one line, without what the remedy says and the node's own
+// finding has in full.
+func brief(err error) string {
+	var notFound *kernel.NotFoundError
+	if errors.As(err, &notFound) {
+		return notFound.Summary()
+	}
+	return oneLine(err.Error())
 }
 
 // remedy is what an operator can do about an error.

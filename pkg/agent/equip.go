@@ -25,7 +25,7 @@ type task struct {
 func (a *Agent) equip(ctx context.Context) {
 	if a.setup.Containers {
 		if a.blind = a.openContainers(ctx); a.blind != nil {
-			a.opts.Log.Error("containers can't be followed: only the whole machine can be traced", "error", a.blind)
+			a.opts.Log.Error("containers can't be followed: only the whole machine can be traced", "error", brief(a.blind))
 		}
 	}
 	if a.setup.Heartbeat {

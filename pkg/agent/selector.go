@@ -5,6 +5,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -61,7 +62,7 @@ func (a *Agent) planSelection(p *plan, selector *wire.Selector) error {
 		case p.selection.Machine:
 			return nil
 		case a.blind != nil:
-			return unsupportedError{fmt.Errorf("containers aren't known on this node, so that only the whole machine can be traced: %w", a.blind)}
+			return unsupportedError{fmt.Errorf("containers aren't known on this node, so that only the whole machine can be traced: %s", brief(a.blind))}
 		}
 		return unsupportedError{errNoContainers}
 	}
@@ -94,13 +95,26 @@ func (a *Agent) openIntake(p *plan, t *tracer.Tracer, q *queue) (in *intake, don
 	changes := a.opts.Containers.Subscribe()
 	opts := &enrich.Options{Containers: changes, Selection: p.selection, Process: *p.maker, Target: p.target}
 	if p.opts.FilterContainers {
-		opts.SetVerdict = func(id uint64, v enrich.Verdict) error { return t.SetContainer(id, verdicts[v]) }
+		opts.SetVerdict = a.verdictSetter(t)
 	}
 	if in, err = newIntake(q, pause, opts); err != nil {
 		changes.Close()
 		return nil, nil, err
 	}
 	return in, changes.Close, nil
+}
+
+// verdictSetter tells a run's filter in the kernel. If that has no more room, records
+// are left out later, at a higher price.
+func (a *Agent) verdictSetter(t *tracer.Tracer) func(uint64, enrich.Verdict) error {
+	var once sync.Once
+	return func(cgroup uint64, v enrich.Verdict) error {
+		err := t.SetContainer(cgroup, verdicts[v])
+		if err != nil {
+			once.Do(func() { a.opts.Log.Warn("the kernel's filter can't be told of all cgroups", "error", err) })
+		}
+		return err
+	}
 }
 
 var verdicts = map[enrich.Verdict]tracer.Verdict{

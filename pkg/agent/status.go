@@ -50,7 +50,7 @@ func (a *Agent) status() *wire.Status {
 		s.Containers, s.Runtime = uint32(stats.Containers), stats.Resolver
 		s.Stale = a.stale.Load()
 	case a.blind != nil:
-		s.Runtime = "containers aren't known: " + a.blind.Error()
+		s.Runtime = "containers aren't known: " + brief(a.blind)
 	}
 	if usage, err := readKernelUsage(fdinfo); err == nil {
 		s.KernelMemory = usage.memory

@@ -143,11 +143,9 @@ func (e *Enricher) setVerdict(c *cgroup, verdict Verdict) {
 	if e.opts.SetVerdict == nil || c.verdict == verdict {
 		return
 	}
-	if err := e.opts.SetVerdict(c.id, verdict); err != nil {
-		e.verdictErrors.Add(1)
-		return
+	if e.opts.SetVerdict(c.id, verdict) == nil {
+		c.verdict = verdict
 	}
-	c.verdict = verdict
 }
 
 // giveUpOn stops waiting for news of a cgroup.

@@ -58,8 +58,8 @@ type Options struct {
 	Process Identity
 	Target  *Identity
 	// SetVerdict tells the kernel's filter, nil if there is none. With a Target there
-	// must be none: it would drop what is shown for the target's sake. An error costs
-	// no more than the filter's help.
+	// must be none: it would drop what is shown for the target's sake. An error, which
+	// it has to report itself, costs no more than the filter's help.
 	SetVerdict func(cgroupID uint64, verdict Verdict) error
 	// Define explains a reference, before it is used first and when there are news.
 	Define func(*container.Container)
@@ -86,8 +86,9 @@ type Enricher struct {
 	round     uint64
 	explained [2]uint64
 
-	unresolved, withheld, filtered atomic.Uint64
-	verdictErrors                  atomic.Uint64
+	unresolved, withheld atomic.Uint64
+	// filtered counts the records that the run must not see.
+	filtered uint64
 }
 
 // New makes an Enricher that knows what the registry knows already.
@@ -121,12 +122,6 @@ func (e *Enricher) Unresolved() uint64 { return e.unresolved.Load() }
 
 // Withheld counts the records that were not emitted for that reason.
 func (e *Enricher) Withheld() uint64 { return e.withheld.Load() }
-
-// Filtered counts the records that the run must not see.
-func (e *Enricher) Filtered() uint64 { return e.filtered.Load() }
-
-// VerdictErrors counts how often the kernel's filter could not be told.
-func (e *Enricher) VerdictErrors() uint64 { return e.verdictErrors.Load() }
 
 // Record takes a record. It may change the record's bytes.
 func (e *Enricher) Record(record []byte) {
@@ -218,7 +213,7 @@ func (e *Enricher) drop(unknown bool) {
 	if unknown {
 		e.withheld.Add(1)
 	} else {
-		e.filtered.Add(1)
+		e.filtered++
 	}
 }
 
