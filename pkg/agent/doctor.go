@@ -131,7 +131,11 @@ func (a *Agent) examineContainers() []*wire.Finding {
 	var findings []*wire.Finding
 	name := a.opts.Containers.Stats().Resolver
 	if strings.HasPrefix(name, "no container runtime") || name == "" {
-		findings = finding(severityRestricted, "of containers only ids are known: "+name, "name the runtime's socket with --runtime-socket, and mount its directory below the host's root")
+		remedy := "name the runtime's socket with --runtime-socket, and mount its directory below the host's root"
+		if strings.Contains(name, "permission denied") {
+			remedy = "let the agent's user connect to the socket"
+		}
+		findings = finding(severityRestricted, "of containers only ids are known: "+name, remedy)
 	} else {
 		findings = finding(severityFine, "container runtime: "+name, "")
 	}
