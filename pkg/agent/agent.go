@@ -74,6 +74,8 @@ type Agent struct {
 	// find is why: types, containers and a heartbeat.
 	announced                atomic.Bool
 	untyped, blind, beatless error
+	// unable are the gadgets that can't run with the types that were found.
+	unable []string
 	// stale says that the API server doesn't tell of pods.
 	stale atomic.Bool
 	// pair is the agent's certificate, nil if it needs none, and roots who may have

@@ -137,6 +137,7 @@ func (a *Agent) Announce(ctx context.Context) error {
 		a.opts.Types.Source = noTypes(a.opts.Chooser, err)
 		a.opts.Log.Warn("gadgets can't run for lack of BTF", "error", err)
 	}
+	a.unable = a.judge()
 	a.equip(limited)
 	// A whole kernel's types may have been read. The node's memory is better used by its pods.
 	debug.FreeOSMemory()

@@ -59,19 +59,22 @@ func (a *Agent) status() *wire.Status {
 	return s
 }
 
-// unsupported are the gadgets that can't run here, as far as is known without trying.
+// unsupported are the gadgets that can't run here, as far as is known: what the doctor
+// found, or else what follows from the types that there are.
 func (a *Agent) unsupported() []string {
 	if findings := a.doctor.last(); findings != nil {
 		return unsupportedBy(findings)
 	}
-	if a.opts.Chooser == nil {
-		return nil
-	}
+	return a.unable
+}
+
+// judge finds the gadgets that can't run with the types that there are.
+func (a *Agent) judge() []string {
 	inKernel := a.opts.Chooser.InKernel()
 	var names []string
 	for _, name := range a.opts.Gadgets.Names() {
 		object, err := a.opts.Gadgets.Object(name)
-		if err != nil || a.opts.Types.Source.Kind == kernel.None || !inKernel && len(object.Spec.NeedsKernelBTF()) > 0 {
+		if err != nil || a.untyped != nil || !inKernel && len(object.Spec.NeedsKernelBTF()) > 0 {
 			names = append(names, name)
 		}
 	}
