@@ -14,8 +14,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// shortPods is how many pods testShortLived makes. All run at about the same time.
-const shortPods = 200
+const (
+	// shortPods is how many pods testShortLived makes, all at the same time.
+	shortPods = 200
+	// manyPatience is how long hundreds of pods may take.
+	manyPatience = 5 * time.Minute
+)
 
 // testShortLived traces pods whose containers end after three executions, within some
 // ten milliseconds. Every execution must be shown, with the pod that it names itself.
@@ -29,7 +33,7 @@ func testShortLived(t *testing.T, s *suite) {
 		_, err := s.Client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	tr.await(shortPods, func(e line) bool { return e.Comm == "true" && e.has(" last-") })
+	tr.awaitFor(manyPatience, shortPods, func(e line) bool { return e.Comm == "true" && e.has(" last-") })
 	took := time.Since(begin)
 	tr.stop()
 	tr.requireNoLoss()

@@ -33,7 +33,7 @@ func testDensity(t *testing.T, s *suite) {
 			workload(name, node.Name, "/bin/true "+name+"; exec sleep 1000"), metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	tr.await(densePods, func(e line) bool { return e.Comm == "true" })
+	tr.awaitFor(manyPatience, densePods, func(e line) bool { return e.Comm == "true" })
 	eventually(t, func() error {
 		pods, err := s.Client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "status.phase=Running"})
 		if err == nil && len(pods.Items) < densePods {

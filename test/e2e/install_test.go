@@ -37,6 +37,18 @@ rbac:
 
 // testHelm installs the chart with Helm, and removes it again.
 func testHelm(t *testing.T, s *suite) {
+	config := s.helmInstall(t)
+	s.awaitInstalled(t)
+	s.run(t, "status")
+	uninstall := action.NewUninstall(config)
+	uninstall.WaitStrategy, uninstall.Timeout = kube.HookOnlyStrategy, patience
+	_, err := uninstall.Run("nodegadget")
+	require.NoError(t, err)
+	s.awaitEmpty(t)
+}
+
+func (s *suite) helmInstall(t *testing.T) *action.Configuration {
+	t.Helper()
 	flags := genericclioptions.NewConfigFlags(false)
 	flags.KubeConfig = &s.Kubeconfig
 	config := action.NewConfiguration()
@@ -45,20 +57,12 @@ func testHelm(t *testing.T, s *suite) {
 	require.NoError(t, err)
 	var own map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(values), &own))
-
 	install := action.NewInstall(config)
 	install.ReleaseName, install.Namespace, install.CreateNamespace = "nodegadget", installed, true
 	install.WaitStrategy, install.Timeout = kube.HookOnlyStrategy, patience
 	_, err = install.RunWithContext(t.Context(), chart, own)
 	require.NoError(t, err)
-	s.awaitInstalled(t)
-	s.run(t, "status")
-
-	uninstall := action.NewUninstall(config)
-	uninstall.WaitStrategy, uninstall.Timeout = kube.HookOnlyStrategy, patience
-	_, err = uninstall.Run("nodegadget")
-	require.NoError(t, err)
-	s.awaitEmpty(t)
+	return config
 }
 
 func writeValues(t *testing.T) string {

@@ -154,13 +154,18 @@ func (tr *trace) all(want func(line) bool) []line {
 // await returns the wanted events as soon as there are that many.
 func (tr *trace) await(n int, want func(line) bool) []line {
 	tr.t.Helper()
+	return tr.awaitFor(patience, n, want)
+}
+
+func (tr *trace) awaitFor(patience time.Duration, n int, want func(line) bool) []line {
+	tr.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		found := tr.all(want)
 		if len(found) >= n {
 			return found
 		}
 		if time.Now().After(end) {
-			tr.t.Fatalf("%d of %d events after %v: %v", len(found), n, patience, found)
+			tr.t.Fatalf("%d of %d events after %v: %v", len(found), n, patience, found[max(0, len(found)-10):])
 		}
 	}
 }

@@ -123,8 +123,12 @@ func testTenants(t *testing.T, s *suite) {
 		tr.stop()
 		require.Empty(t, tr.all(func(e line) bool { return e.Namespace != mine }))
 		for _, flags := range [][]string{
-			{"-n", other}, {"-A"}, {"-n", other, "-p", "bob"}, {"-n", mine, "--host"},
-			{"-n", other, "--node", s.Nodes[0].Name}, {"-A", "-l", "app=cart"},
+			{"-n", other},
+			{"-A"},
+			{"-n", other, "-p", "bob"},
+			{"-n", mine, "--host"},
+			{"-n", other, "--node", s.Nodes[0].Name},
+			{"-A", "-l", "app=cart"},
 		} {
 			refused(t, kubeconfig, append([]string{"trace", "exec", "-o", "json", "--timeout", "5s"}, flags...)...)
 		}

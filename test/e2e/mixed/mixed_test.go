@@ -25,6 +25,9 @@ func TestMixed(t *testing.T) {
 	}{
 		{"Nodes", testNodes},
 		{"Pods", testPods},
+		{"Bundle", testBundle},
+		{"NoBundle", testNoBundle},
+		{"Uninstall", testUninstall},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
 	}

@@ -87,11 +87,13 @@ func workload(name, node, script string) *corev1.Pod {
 			NodeName:                      node,
 			RestartPolicy:                 corev1.RestartPolicyNever,
 			TerminationGracePeriodSeconds: new(int64),
-			Containers: []corev1.Container{
-				{Name: "main", Image: image.Workload, Command: []string{"/bin/sh", "-ec", script}},
-			},
+			Containers:                    []corev1.Container{container("main", script)},
 		},
 	}
+}
+
+func container(name, script string) corev1.Container {
+	return corev1.Container{Name: name, Image: image.Workload, Command: []string{"/bin/sh", "-ec", script}}
 }
 
 func (s *suite) create(t *testing.T, namespace string, pod *corev1.Pod) {

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mixed
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	"nodegadget.dev/test/e2e/image"
+)
+
+// nodeStatus and nodeFindings are what status and doctor print of a node, as far as the
+// tests look at it.
+type (
+	nodeStatus struct {
+		Node, Error, Kernel, Cgroup, BTF, BTFReason string
+		Unsupported                                 []string
+	}
+	nodeFindings struct {
+		Node, Error string
+		Findings    []struct{ Gadget, Severity, Problem, Remedy string }
+	}
+)
+
+// testBundle shows that one installation serves all three kernels.
+func testBundle(t *testing.T, s *suite) {
+	s.install(t)
+	s.awaitAgents(t)
+	t.Logf("\n%s", s.run(t, "status"))
+	for _, n := range s.status(t) {
+		want := "in-kernel"
+		if n.Node == untyped {
+			want = "bundle"
+		}
+		require.Equal(t, want, n.BTF, "%s: %s", n.Node, n.BTFReason)
+		if n.Node == typed || n.Node == untyped {
+			require.Equal(t, "v2", n.Cgroup, n.Node)
+		}
+	}
+	s.requireAttribution(t, s.nodes())
+}
+
+// testNoBundle shows that without the bundle the node whose kernel has no types says
+// so, wherever one looks, and that the others don't care.
+func testNoBundle(t *testing.T, s *suite) {
+	s.upgrade(t, withoutBundle)
+	s.awaitAgents(t)
+	t.Logf("\n%s", s.run(t, "status"))
+	for _, n := range s.status(t) {
+		if n.Node == untyped {
+			require.Equal(t, "none", n.BTF)
+			require.Contains(t, n.BTFReason, "5.10.262-nobtf-node")
+			continue
+		}
+		require.Equal(t, "in-kernel", n.BTF)
+		require.Empty(t, n.Unsupported)
+	}
+	s.requireDiagnosis(t)
+	require.Regexp(t, `(?i)no (types|BTF)`, s.agentLog(t, untyped))
+
+	others := slices.DeleteFunc(s.nodes(), func(node string) bool { return node == untyped })
+	said := s.requireAttribution(t, others)
+	require.Regexp(t, `(?m)^node `+untyped+`: didn't take part: .*BTF`, said)
+}
+
+// testUninstall shows that nothing is left on nodes that nobody else looks at.
+func testUninstall(t *testing.T, s *suite) {
+	s.uninstall(t)
+	for _, g := range s.guests {
+		eventually(t, func() error {
+			processes, err := g.Exec(t.Context(), "ps", "-o", "args")
+			if err == nil && strings.Contains(processes, "gadget-agent") {
+				err = fmt.Errorf("%s still runs an agent:\n%s", g.Name, processes)
+			}
+			return err
+		})
+		pins, err := g.Exec(t.Context(), "ls", "-A", "/sys/fs/bpf")
+		require.NoError(t, err)
+		require.Empty(t, pins)
+	}
+}
+
+// status returns what is known of every node, each by its own kernel.
+func (s *suite) status(t *testing.T) []nodeStatus {
+	t.Helper()
+	var nodes []nodeStatus
+	s.ask(t, &nodes, "status")
+	require.Len(t, nodes, len(s.nodes()))
+	kernels := map[string]string{}
+	for _, n := range nodes {
+		require.Contains(t, s.nodes(), n.Node)
+		require.Empty(t, n.Error, n.Node)
+		kernels[n.Kernel] = n.Node
+	}
+	require.Len(t, kernels, 3, "kernels in status")
+	return nodes
+}
+
+// requireDiagnosis wants doctor to name the node without types alone, and a remedy.
+func (s *suite) requireDiagnosis(t *testing.T) {
+	t.Helper()
+	t.Logf("\n%s", s.run(t, "doctor"))
+	var nodes []nodeFindings
+	s.ask(t, &nodes, "doctor")
+	require.Len(t, nodes, len(s.nodes()))
+	for _, n := range nodes {
+		require.Empty(t, n.Error, n.Node)
+		broken := 0
+		for _, f := range n.Findings {
+			if f.Severity != "doesn't work" {
+				continue
+			}
+			broken++
+			require.Equal(t, untyped, n.Node, "%s: %s", f.Gadget, f.Problem)
+			if f.Gadget == "" {
+				require.Contains(t, f.Problem, "BTF")
+				require.NotEmpty(t, f.Remedy)
+			}
+		}
+		require.Equal(t, n.Node == untyped, broken > 0, "%s has %d findings", n.Node, broken)
+	}
+}
+
+// executions are how often a container of the test runs a program, from its first moment.
+const executions = 20
+
+// requireAttribution wants each execution of short-lived containers, on each of these
+// nodes, with its pod and its container, whatever the node's kernel and cgroups are. It
+// returns what the plugin said.
+func (s *suite) requireAttribution(t *testing.T, nodes []string) string {
+	t.Helper()
+	namespace := s.namespace(t)
+	tr := s.trace(t, nodes, "trace", "exec", "-A")
+	for _, node := range s.nodes() {
+		pod := workload(podOf(node), node, "")
+		pod.Spec.Containers = nil
+		for _, name := range []string{"first", "second"} {
+			script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do i=$((i+1)); /bin/busybox true mark-%s-$i; done", executions, name)
+			pod.Spec.Containers = append(pod.Spec.Containers, container(name, script))
+		}
+		s.create(t, namespace, pod)
+	}
+	for _, node := range s.nodes() {
+		s.awaitPhase(t, namespace, podOf(node), corev1.PodSucceeded)
+	}
+	marked := func() map[string]int {
+		counts := map[string]int{}
+		for _, l := range tr.lines(namespace) {
+			require.Equal(t, podOf(l.Node), l.Pod, "%+v", l)
+			require.Contains(t, nodes, l.Node, "%+v", l)
+			if l.Container == "" {
+				require.Equal(t, image.Pause, l.Image, "%+v", l) // the pod's sandbox
+				continue
+			}
+			require.Equal(t, image.Workload, l.Image, "%+v", l)
+			if args := strings.Join(l.Args, " "); strings.Contains(args, "true mark-"+l.Container+"-") {
+				counts[l.Node+" "+l.Container]++
+			}
+		}
+		return counts
+	}
+	want := map[string]int{}
+	for _, node := range nodes {
+		want[node+" first"], want[node+" second"] = executions, executions
+	}
+	tr.await("all executions", func() bool { return sum(marked()) >= sum(want) })
+	tr.stop()
+	require.Equal(t, want, marked())
+	require.NotContains(t, tr.said.String(), "unresolved")
+	return tr.said.String()
+}
+
+func sum(counts map[string]int) int {
+	all := 0
+	for _, n := range counts {
+		all += n
+	}
+	return all
+}
