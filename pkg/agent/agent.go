@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -160,7 +161,7 @@ func (a *Agent) Catalog(context.Context, *wire.CatalogRequest) (*wire.CatalogRes
 
 // Run is part of wire.AgentServer.
 func (a *Agent) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error {
-	defer a.runs.Add(-1)
+	defer a.rest()
 	if a.runs.Add(1) > int64(a.opts.MaxRuns) {
 		return status.Errorf(codes.ResourceExhausted, "the agent serves %d runs already, its limit", a.opts.MaxRuns)
 	}
@@ -180,6 +181,15 @@ func (a *Agent) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	err = a.run(stream, start)
 	log.Info("run ended", "error", err)
 	return err
+}
+
+// rest ends a run. Without any the agent gives back what they have used: the node's
+// memory is better used by its pods.
+func (a *Agent) rest() {
+	if a.runs.Add(-1) == 0 {
+		// The client needn't wait for it.
+		go debug.FreeOSMemory()
+	}
 }
 
 // peerOf is who calls, by address.
