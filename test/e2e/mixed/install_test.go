@@ -110,8 +110,8 @@ func (s *suite) uninstall(t *testing.T) {
 	})
 }
 
-// awaitAgents returns when every node's agent is the current one. The controller is
-// ready before: without it no agent is.
+// awaitAgents returns when every node's agent is the current one, and the controller
+// talks to it. The controller is ready before: without it no agent is.
 func (s *suite) awaitAgents(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
@@ -128,6 +128,14 @@ func (s *suite) awaitAgents(t *testing.T) {
 		}
 		if ready != len(s.nodes()) {
 			return fmt.Errorf("%d of %d agents are ready: %s", ready, len(s.nodes()), s.troubles(t.Context()))
+		}
+		return nil
+	})
+	eventually(t, func() error {
+		for _, n := range s.status(t) {
+			if n.Error != "" {
+				return fmt.Errorf("%s: %s", n.Node, n.Error)
+			}
 		}
 		return nil
 	})

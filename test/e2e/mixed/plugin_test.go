@@ -61,7 +61,7 @@ type trace struct {
 	ended        chan error
 }
 
-var began = regexp.MustCompile(`(?m)^node (\S+): `)
+var began = regexp.MustCompile(`(?m)^node (\S+): kernel `)
 
 // trace starts a run and returns when it is on, on all of these nodes.
 func (s *suite) trace(t *testing.T, nodes []string, args ...string) *trace {
