@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
@@ -36,7 +37,7 @@ func main() {
 }
 
 func newRoot() *cobra.Command {
-	opts := controller.Options{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	opts := controller.Options{Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Limits: controller.DefaultLimits()}
 	var kubeconfig string
 	root := &cobra.Command{
 		Use:           "gadget-controller",
@@ -66,8 +67,20 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&opts.HTTP, "http", ":9090", "address for /metrics, /healthz and /readyz")
 	flags.StringVar(&opts.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the agents (default: $POD_NAMESPACE)")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server (default: as a pod does)")
+	addLimits(flags, &opts.Limits)
 	root.AddCommand(newCheck())
 	return root
+}
+
+// addLimits adds a flag for each limit.
+func addLimits(flags *pflag.FlagSet, l *controller.Limits) {
+	flags.IntVar(&l.Sessions, "max-sessions", l.Sessions, "most runs at the same time")
+	flags.IntVar(&l.SessionsPerUser, "max-sessions-per-user", l.SessionsPerUser, "most runs of one user at the same time")
+	flags.IntVar(&l.SessionMemory, "session-memory", l.SessionMemory, "most bytes that are kept for the client of a run")
+	flags.IntVar(&l.MergeMemory, "merge-memory", l.MergeMemory, "most bytes of a run that wait to be put in order")
+	flags.DurationVar(&l.MergeWindow, "merge-window", l.MergeWindow, "how long records wait for older ones of other nodes")
+	flags.DurationVar(&l.Linger, "linger", l.Linger, "how long a run waits for a client whose connection broke")
+	flags.DurationVar(&l.Stall, "stall", l.Stall, "how long a client may read nothing before it is cut off")
 }
 
 func newCheck() *cobra.Command {

@@ -42,8 +42,33 @@ type Options struct {
 	// Listen is where clients and agents come, HTTP where metrics and health are:
 	// "host:port". Required.
 	Listen, HTTP string
+	// Limits bound what clients may take; zero ones have their defaults.
+	Limits Limits
 	// Log is required.
 	Log *slog.Logger
+}
+
+// Limits bound what clients may take.
+type Limits struct {
+	// Sessions go on at the same time, SessionsPerUser of them for one user.
+	Sessions, SessionsPerUser int
+	// SessionMemory is how many bytes are kept for a session's client, MergeMemory how
+	// many wait to be put in order.
+	SessionMemory, MergeMemory int
+	// MergeWindow is how long records wait for older ones of other nodes.
+	MergeWindow time.Duration
+	// Linger is how long a session waits for a client whose connection broke, Stall how
+	// long a client may read nothing.
+	Linger, Stall time.Duration
+}
+
+// DefaultLimits are those that zero ones stand for.
+func DefaultLimits() Limits {
+	return Limits{
+		Sessions: relay.DefaultMaxSessions, SessionsPerUser: relay.DefaultMaxSessionsPerCaller,
+		SessionMemory: relay.DefaultMemory, MergeMemory: relay.DefaultMergeMemory, MergeWindow: relay.DefaultWindow,
+		Linger: relay.DefaultLinger, Stall: relay.DefaultStall,
+	}
 }
 
 // controller is what Run has put together.
@@ -56,6 +81,7 @@ type controller struct {
 	fleet     *relay.Fleet
 	relay     *relay.Relay
 	gate      *access.Gate
+	enrolment *enrolment
 	agents    *agents
 }
 
@@ -94,16 +120,12 @@ func prepare(ctx context.Context, opts Options, client kubernetes.Interface) (*c
 		return nil, err
 	}
 	c.pair.Set(own)
-	roots, err := pki.NewRoots(c.authority.pem())
-	if err != nil {
-		return nil, err
-	}
 	c.fleet = relay.NewFleet(func(node string) (*tls.Config, error) {
 		identity, err := pki.Agent(node)
 		if err != nil {
 			return nil, err
 		}
-		return pki.ClientConfig(c.pair.GetClientCertificate, roots, identity), nil
+		return pki.ClientConfig(c.pair.GetClientCertificate, c.authority.roots, identity), nil
 	})
 	// As an aggregated API server learns whose certificates are users'.
 	c.clientCA, err = dynamiccertificates.NewDynamicCAFromConfigMapController(
@@ -112,7 +134,12 @@ func prepare(ctx context.Context, opts Options, client kubernetes.Interface) (*c
 		return nil, fmt.Errorf("following the cluster's client authority: %w", err)
 	}
 	c.gate = access.New(access.Options{Client: client, Namespace: opts.Namespace, ClientCA: c.clientCA.VerifyOptions})
-	c.relay = relay.New(relay.Options{Fleet: c.fleet, Gate: c.gate, Log: opts.Log})
+	l := opts.Limits
+	c.relay = relay.New(relay.Options{
+		Fleet: c.fleet, Gate: c.gate, Log: opts.Log, MaxSessions: l.Sessions, MaxSessionsPerCaller: l.SessionsPerUser,
+		Memory: l.SessionMemory, MergeMemory: l.MergeMemory, Window: l.MergeWindow, Linger: l.Linger, Stall: l.Stall,
+	})
+	c.enrolment = &enrolment{gate: c.gate, authority: c.authority, log: opts.Log}
 	return c, nil
 }
 
@@ -134,7 +161,7 @@ func (c *controller) serve(ctx context.Context, listener, status net.Listener) e
 		}
 		return nil
 	})
-	web := &http.Server{Handler: monitor(newMetrics(c.relay, c.pair), c.ready), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	web := &http.Server{Handler: monitor(newMetrics(c), c.ready), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	group.Go(func() error {
 		if err := web.Serve(status); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving metrics: %w", err)
@@ -159,7 +186,7 @@ func (c *controller) background(ctx context.Context, group *errgroup.Group) {
 		return nil
 	})
 	group.Go(func() error {
-		c.authority.keepPublished(ctx, publishPeriod, warn("the authority may not be known to everybody"))
+		c.authority.follow(ctx, followPeriod, c.pair, warn("the authority may not be known to everybody"))
 		return nil
 	})
 	group.Go(func() error {
@@ -176,7 +203,7 @@ func (c *controller) newServer() *grpc.Server {
 	opts := append(relay.ServerOptions(), grpc.Creds(credentials.NewTLS(pki.OpenServerConfig(c.pair))))
 	server := grpc.NewServer(opts...)
 	wire.RegisterRelayServer(server, c.relay)
-	wire.RegisterEnrolmentServer(server, &enrolment{gate: c.gate, authority: c.authority, log: c.opts.Log})
+	wire.RegisterEnrolmentServer(server, c.enrolment)
 	return server
 }
 

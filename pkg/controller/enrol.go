@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,24 +21,36 @@ type enrolment struct {
 	gate      *access.Gate
 	authority *authority
 	log       *slog.Logger
+	// issued counts certificates, refused the callers that got none.
+	issued, refused atomic.Uint64
 }
 
 // Enrol is part of wire.EnrolmentServer. The node that the certificate is for is the
 // one that Kubernetes vouches for, not one that the caller names.
 func (e *enrolment) Enrol(ctx context.Context, request *wire.EnrolRequest) (*wire.EnrolResponse, error) {
+	response, err := e.enrol(ctx, request)
+	if err != nil {
+		e.refused.Add(1)
+		e.log.Warn("issued no certificate", "error", err)
+		return nil, err
+	}
+	e.issued.Add(1)
+	return response, nil
+}
+
+func (e *enrolment) enrol(ctx context.Context, request *wire.EnrolRequest) (*wire.EnrolResponse, error) {
 	node, err := e.gate.Node(ctx)
 	if err != nil {
-		e.log.Warn("no certificate for who isn't an agent", "error", err)
 		return nil, err
 	}
 	identity, err := pki.Agent(node)
 	if err != nil {
 		return nil, status.Error(codes.PermissionDenied, err.Error())
 	}
-	cert, err := e.authority.Issue(request.GetCsr(), pki.Leaf{Identity: identity})
+	cert, err := e.authority.current.Load().Issue(request.GetCsr(), pki.Leaf{Identity: identity})
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	e.log.Info("issued a certificate", "node", node)
-	return &wire.EnrolResponse{Certificate: cert, Authority: e.authority.pem()}, nil
+	return &wire.EnrolResponse{Certificate: cert, Authority: e.authority.roots.PEM()}, nil
 }

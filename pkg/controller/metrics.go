@@ -10,25 +10,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"nodegadget.dev/pkg/pki"
-	"nodegadget.dev/pkg/relay"
 	"nodegadget.dev/pkg/version"
 )
 
 // metrics reads all numbers when they are asked for.
 type metrics struct {
-	relay *relay.Relay
-	pair  *pki.KeyPair
+	*controller
 
-	sessions, lingering, records, lost, cutOff, up, certificate, info *prometheus.Desc
+	sessions, lingering, records, lost, cutOff, up, certificate, issued, refused, info *prometheus.Desc
 }
 
-func newMetrics(r *relay.Relay, pair *pki.KeyPair) *metrics {
+func newMetrics(c *controller) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("nodegadget_relay_"+name, help, labels, nil)
 	}
 	return &metrics{
-		relay: r, pair: pair,
+		controller:  c,
 		sessions:    desc("sessions", "Sessions that go on."),
 		lingering:   desc("sessions_lingering", "Sessions that wait for a client whose connection broke."),
 		records:     desc("records_total", "Records that agents sent."),
@@ -36,6 +33,8 @@ func newMetrics(r *relay.Relay, pair *pki.KeyPair) *metrics {
 		cutOff:      desc("clients_cut_off_total", "Clients that were given up because they did not read."),
 		up:          desc("node_up", "Whether there is a connection to the node's agent.", "node"),
 		certificate: desc("certificate_expiry_seconds", "Unix time at which the controller's certificate expires."),
+		issued:      desc("certificates_issued_total", "Certificates issued to agents."),
+		refused:     desc("certificates_refused_total", "Callers that asked for an agent's certificate in vain."),
 		info:        desc("build_info", "The controller's version; always 1.", "version"),
 	}
 }
@@ -57,6 +56,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(m.records, stats.Records)
 	counter(m.lost, stats.Lost)
 	counter(m.cutOff, stats.CutOff)
+	counter(m.issued, m.enrolment.issued.Load())
+	counter(m.refused, m.enrolment.refused.Load())
 	for _, node := range stats.Nodes {
 		up := 0.0
 		if node.Up {
