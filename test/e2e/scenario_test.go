@@ -52,10 +52,13 @@ func testScenarios(t *testing.T, s *suite) {
 	}
 }
 
+// byParams puts scenarios together that one run of the gadget can serve.
 func byParams(all []scenario.Scenario) [][]scenario.Scenario {
 	var groups [][]scenario.Scenario
 	for _, s := range all {
-		i := slices.IndexFunc(groups, func(g []scenario.Scenario) bool { return maps.Equal(g[0].Params, s.Params) })
+		i := slices.IndexFunc(groups, func(g []scenario.Scenario) bool {
+			return g[0].Machine == s.Machine && maps.Equal(g[0].Params, s.Params)
+		})
 		if i < 0 {
 			groups = append(groups, nil)
 			i = len(groups) - 1
@@ -70,6 +73,9 @@ func runScenarios(t *testing.T, s *suite, conn *client.Conn, spec *gadget.Spec, 
 	start := &wire.Start{
 		Gadget: spec.Name, Params: group[0].Params, Nodes: []string{node},
 		Selector: &wire.Selector{Namespaces: []string{namespace}, Pods: []string{pod}},
+	}
+	if group[0].Machine {
+		start.Selector = &wire.Selector{Host: true}
 	}
 	switch spec.Source.Kind {
 	case gadget.Table:
@@ -167,11 +173,13 @@ func (s *suite) runScripts(t *testing.T, namespace, name, node string, group []s
 		scripts[fmt.Sprint(i)] = scenario.Expand(sc.Script, values)
 		fmt.Fprintf(&all, "mkdir %s\n/bin/sh -c 'echo script %d is process $$; exec /bin/sh -e /scripts/%d'\n", scriptDir(i), i, i)
 	}
+	// Not in the pod's command, where Kubernetes makes one $ of two.
+	scripts["all"] = all.String()
 	_, err := s.Client.CoreV1().ConfigMaps(namespace).Create(t.Context(), &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: scripts,
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	pod := workload(name, node, all.String())
+	pod := workload(name, node, ". /scripts/all")
 	pod.Spec.HostPID = true
 	pod.Spec.Volumes = []corev1.Volume{{Name: "scripts", VolumeSource: corev1.VolumeSource{
 		ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}},

@@ -24,6 +24,9 @@ type Scenario struct {
 	Name string `yaml:"name"`
 	// Params are the gadget's parameters.
 	Params map[string]string `yaml:"params"`
+	// Machine says that it is about the whole machine: tracing only the container that
+	// runs the script shows something else.
+	Machine bool `yaml:"machine"`
 	// Script is run by /bin/sh -e.
 	Script string        `yaml:"script"`
 	Expect []Expectation `yaml:"expect"`
