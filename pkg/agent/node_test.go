@@ -94,12 +94,15 @@ func newTestNode(t *testing.T, opts Options) *testNode {
 	return n
 }
 
+// mkdir makes a cgroup and those above it, to be removed in the opposite order.
 func (n *testNode) mkdir(name string) string {
 	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	dir := filepath.Join(n.dir, name)
 	for at := n.dir; ; {
 		if err := os.Mkdir(at, 0o755); err == nil {
-			n.t.Cleanup(func() { _ = os.Remove(at) })
+			n.t.Cleanup(func() { n.rmdir(at) })
 		}
 		if at == dir {
 			return dir
@@ -107,6 +110,15 @@ func (n *testNode) mkdir(name string) string {
 		next, _, _ := strings.Cut(strings.TrimPrefix(dir, at+"/"), "/")
 		at = filepath.Join(at, next)
 	}
+}
+
+// rmdir waits for processes: they leave a cgroup a little after they were waited for.
+func (n *testNode) rmdir(dir string) {
+	n.t.Helper()
+	require.Eventually(n.t, func() bool {
+		err := os.Remove(dir)
+		return err == nil || errors.Is(err, os.ErrNotExist)
+	}, 5*time.Second, time.Millisecond, dir)
 }
 
 // testPod is a container that exists as long as something is in its cgroup.
@@ -160,7 +172,8 @@ func (p *testPod) run(name string, args ...string) {
 
 // remove ends the container.
 func (p *testPod) remove() {
-	require.Eventually(p.node.t, func() bool { return os.Remove(p.dir) == nil }, 5*time.Second, time.Millisecond)
+	p.node.t.Helper()
+	p.node.rmdir(p.dir)
 }
 
 // seen is a record that a client got, with who is said to be behind it.
