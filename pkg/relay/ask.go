@@ -23,7 +23,7 @@ const (
 	// doctorTimeout is longer: an agent tries gadgets out.
 	doctorTimeout = 30 * time.Second
 	// asked is how many agents are asked at the same time.
-	asked = 64
+	asked = 256
 	// catalogs is how many agents are asked for their gadgets: most have the same.
 	catalogs = 16
 )

@@ -11,8 +11,10 @@
 //	box     numbers messages, keeps the last ones for a client that comes back
 //	attach  sends them to the client
 //
-// Each stage holds a bounded number of bytes. A node whose records can't be merged
-// fast enough is not read, so that its agent counts what it drops; a client that
-// doesn't read loses records here, which is counted and told. Records are copied
-// once and are looked at only where the schema says their time is.
+// Each stage holds a bounded number of bytes, and waits for the next: what a client
+// doesn't read stays with the agents, each of which has a queue for it and counts what
+// it drops. So a node that floods loses its own records, and a client that is slow
+// costs nobody else anything. When a session ends, what finds no room is dropped here,
+// and counted too. Records are copied once, and are looked at only where the schema
+// says their time is.
 package relay

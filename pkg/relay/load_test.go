@@ -223,6 +223,42 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
+// BenchmarkFiftyAgents is the load that the relay is made for: fifty agents with ten
+// thousand records a second each. One operation is one second of it.
+func BenchmarkFiftyAgents(b *testing.B) {
+	const agents, rate = 50, 10_000
+	w := newWorld(b, Options{})
+	var sent atomic.Uint64
+	for i := range agents {
+		w.agent(fmt.Sprintf("node%d", i), flood(rate, &sent))
+	}
+	largest := heapWatch(b)
+	v := w.start("admin", &wire.Start{})
+	for range agents {
+		v.until(func(m *wire.RunResponse) bool { return m.GetHeader() != nil })
+	}
+	v.got = nil
+	used, received := cpuTime(b), uint64(0)
+	for b.Loop() {
+		for want := received + agents*rate; received < want; {
+			message, err := v.stream.Recv()
+			require.NoError(b, err)
+			received += uint64(message.GetBatch().GetCount())
+		}
+	}
+	b.ReportMetric(float64(cpuTime(b)-used)/float64(received), "cpu-ns/record")
+	v.stop()
+	for {
+		message, err := v.stream.Recv()
+		require.NoError(b, err)
+		if end := message.GetEnd(); end != nil && message.GetNode() == 0 {
+			b.ReportMetric(float64(end.GetLoss().GetRelay()), "lost")
+			break
+		}
+	}
+	b.ReportMetric(float64(largest())/(1<<20), "MB-heap")
+}
+
 // cpuTime is what this process has used, whatever else the machine does.
 func cpuTime(tb testing.TB) time.Duration {
 	tb.Helper()

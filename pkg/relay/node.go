@@ -4,7 +4,6 @@ package relay
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/wire"
 )
 
@@ -28,8 +26,10 @@ const (
 	// long it may take.
 	stopTimeout = 10 * time.Second
 	stopLimit   = time.Minute
-	firstRetry  = time.Second
-	lastRetry   = 30 * time.Second
+	// An agent that went away is tried again after firstRetry, then later and later; one
+	// that refused, which its restart may have changed, after lastRetry.
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
 )
 
 // state is how far a node's run is.
@@ -54,6 +54,8 @@ type node struct {
 	refs    *refs
 	// heard counts messages.
 	heard atomic.Uint64
+	// told is why the node is gone, as the client knows it.
+	told string
 
 	// The rest is guarded by the session's mu.
 	state  state
@@ -68,36 +70,30 @@ type node struct {
 
 // run runs the gadget on the node until the session ends it or it ends by itself.
 func (n *node) run(ctx context.Context) {
-	fleet, retry := n.session.relay.opts.Fleet, firstRetry
-	missed := ""
+	retry := firstRetry
 	for ctx.Err() == nil && !n.session.stopped() {
-		m, _ := fleet.get(n.name)
+		m, _ := n.session.relay.opts.Fleet.get(n.name)
 		if problem := unreachable(m); problem != "" {
-			if problem != missed {
-				n.leave(ctx, absent, nil, n.gone(problem))
-			}
-			missed = problem
+			n.gone(ctx, absent, errors.New(problem))
 			n.awaitOther(ctx, m, 0)
 			continue
 		}
-		missed = ""
 		began := time.Now()
 		end, err := n.attempt(ctx, m)
 		if err == nil {
 			n.leave(ctx, ended, nil, end)
 			return
 		}
-		if now, _ := fleet.get(n.name); now != m {
+		if now, _ := n.session.relay.opts.Fleet.get(n.name); now != m {
 			err = errors.New("its agent is gone")
 		}
 		to := stateAfter(err)
-		n.leave(ctx, to, err, n.gone(reason(err)))
-		if to == refused {
-			n.awaitOther(ctx, m, 0)
-			continue
-		}
+		n.gone(ctx, to, err)
 		if time.Since(began) > lastRetry {
 			retry = firstRetry
+		}
+		if to == refused {
+			retry = lastRetry
 		}
 		n.awaitOther(ctx, m, retry/2+rand.N(retry))
 		retry = min(2*retry, lastRetry)
@@ -115,7 +111,7 @@ func unreachable(m *member) string {
 }
 
 // stateAfter tells what may pass from what will not: an agent that doesn't know the
-// gadget or its parameters is not asked again until it is replaced.
+// gadget or its parameters.
 func stateAfter(err error) state {
 	switch status.Code(err) {
 	case codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.Unimplemented, codes.PermissionDenied:
@@ -216,154 +212,6 @@ func (n *node) passStop(ctx context.Context, stream grpc.BidiStreamingClient[wir
 	}
 }
 
-// receive reads the stream to its end, which it returns.
-func (n *node) receive(ctx context.Context, stream grpc.BidiStreamingClient[wire.RunRequest, wire.RunResponse], late *time.Timer) (*wire.RunResponse, error) {
-	first, err := stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return nil, errors.New("its agent has ended the run before it began")
-	}
-	if err != nil {
-		return nil, err
-	}
-	late.Stop()
-	clock, err := n.begin(ctx, first.GetHeader())
-	if err != nil {
-		return nil, err
-	}
-	for {
-		message, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil, errors.New("its agent has ended the run without saying so")
-		}
-		if err != nil {
-			return nil, err
-		}
-		n.heard.Add(1)
-		message.Node = n.number
-		if end := message.GetEnd(); end != nil {
-			n.counted(end.GetRecords(), end.GetLoss())
-			return message, nil
-		}
-		if err = n.handle(ctx, clock, message); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// begin checks the header and passes it on.
-func (n *node) begin(ctx context.Context, header *wire.Header) (*clock, error) {
-	if header == nil {
-		return nil, errors.New("its agent's first message is not a header")
-	}
-	if err := wire.CheckVersion(header.GetProtocol()); err != nil {
-		return nil, status.Error(codes.FailedPrecondition, err.Error())
-	}
-	if n.session.start.GetSelector() != nil && header.GetProtocol().GetMinor() < 1 {
-		// It has ignored the selector, and would send what the client may not see.
-		return nil, status.Error(codes.FailedPrecondition, "its agent is too old to select containers: update it")
-	}
-	if header.Node == nil {
-		header.Node = &wire.Node{}
-	}
-	// Its certificate says who it is.
-	header.Node.Name = n.name
-	n.refs.reset()
-	n.session.mu.Lock()
-	n.state, n.header = running, header
-	n.session.mu.Unlock()
-	n.session.poke()
-	return clockOf(header), n.pass(ctx, parcel{message: &wire.RunResponse{
-		Node: n.number, Response: &wire.RunResponse_Header{Header: header},
-	}})
-}
-
-// clockOf is nil if records can't be put in order with those of other nodes.
-func clockOf(header *wire.Header) *clock {
-	source := header.GetGadget().GetSource()
-	if gadget.SourceKind(source.GetKind()) != gadget.Events {
-		return nil
-	}
-	for _, f := range source.GetFields() {
-		if gadget.Semantic(f.GetSemantic()) == gadget.Timestamp && f.GetSize() == 8 && f.GetOffset() <= gadget.MaxRecordSize {
-			return &clock{offset: int(f.GetOffset()), boot: header.GetBootTime()}
-		}
-	}
-	return nil
-}
-
-// handle takes one message of the agent's.
-func (n *node) handle(ctx context.Context, clock *clock, message *wire.RunResponse) error {
-	switch r := message.GetResponse().(type) {
-	case *wire.RunResponse_Batch:
-		return n.batch(ctx, clock, message, r.Batch)
-	case *wire.RunResponse_Containers:
-		n.refs.explain(r.Containers.GetContainers())
-		return n.explain(ctx)
-	case *wire.RunResponse_Loss:
-		n.counted(0, r.Loss)
-		return n.pass(ctx, parcel{message: message})
-	case *wire.RunResponse_Notice:
-		return n.pass(ctx, parcel{message: message})
-	}
-	// What this relay doesn't know it could not put right for the client.
-	return nil
-}
-
-func (n *node) batch(ctx context.Context, clock *clock, message *wire.RunResponse, b *wire.Batch) error {
-	if err := n.remap(b); err != nil {
-		return err
-	}
-	n.counted(b.GetSequence()+uint64(b.GetCount()), nil)
-	n.session.relay.records.Add(uint64(b.GetCount()))
-	if err := n.explain(ctx); err != nil {
-		return err
-	}
-	if clock == nil {
-		return n.pass(ctx, parcel{message: message})
-	}
-	return n.pass(ctx, parcel{clock: clock, records: b.GetRecords(), targets: b.GetTargets()})
-}
-
-// counted takes what the agent says it has counted in this run.
-func (n *node) counted(records uint64, loss *wire.Loss) {
-	n.session.mu.Lock()
-	defer n.session.mu.Unlock()
-	n.runRecords = max(n.runRecords, records)
-	if loss != nil {
-		n.runLoss = loss
-	}
-}
-
-// remap puts the session's references in the place of the agent's, and checks the
-// batch on the way.
-func (n *node) remap(b *wire.Batch) error {
-	rest, count := b.GetRecords(), uint32(0)
-	for len(rest) >= frame {
-		length := uint64(binary.LittleEndian.Uint32(rest))
-		if length > uint64(len(rest)-frame) {
-			return wire.ErrFraming
-		}
-		binary.LittleEndian.PutUint32(rest[4:], n.refs.relay(binary.LittleEndian.Uint32(rest[4:])))
-		rest = rest[frame+length:]
-		count++
-	}
-	if len(rest) != 0 || count != b.GetCount() || len(b.GetTargets()) != 0 && len(b.GetTargets()) != int(count) {
-		return wire.ErrFraming
-	}
-	for i, target := range b.GetTargets() {
-		b.Targets[i] = n.refs.relay(target)
-	}
-	return nil
-}
-
-// explain passes on what references mean, before records that use them.
-func (n *node) explain(ctx context.Context) error {
-	if message := n.refs.take(); message != nil {
-		return n.pass(ctx, parcel{message: message})
-	}
-	return nil
-}
-
 func (n *node) pass(ctx context.Context, p parcel) error {
 	p.lane = int(n.number - 1)
 	p.arrived = n.session.merger.now()
@@ -374,13 +222,18 @@ func (n *node) pass(ctx context.Context, p parcel) error {
 	return n.session.merger.push(ctx, p)
 }
 
-// gone tells the client that the node isn't there.
-func (n *node) gone(why string) *wire.RunResponse {
+// gone ends a run of the agent's that went wrong, and tells the client why, once.
+func (n *node) gone(ctx context.Context, to state, why error) {
 	n.session.mu.Lock()
-	defer n.session.mu.Unlock()
-	return &wire.RunResponse{Node: n.number, Response: &wire.RunResponse_Gone{
-		Gone: &wire.Gone{Node: n.name, Reason: why, Loss: n.runLoss},
+	message := &wire.RunResponse{Node: n.number, Response: &wire.RunResponse_Gone{
+		Gone: &wire.Gone{Node: n.name, Reason: reason(why), Loss: n.runLoss},
 	}}
+	n.session.mu.Unlock()
+	if n.told == message.GetGone().GetReason() {
+		message = nil
+	}
+	n.told = reason(why)
+	n.leave(ctx, to, why, message)
 }
 
 // leave ends a run of the agent's: what it counted is added up, and the merger doesn't
