@@ -68,6 +68,32 @@ func TestEventsOfACluster(t *testing.T) {
 	golden(t, "cluster-fields.txt", r.out)
 }
 
+// TestSecondProcessOfARecord is named as well, wherever it is.
+func TestSecondProcessOfARecord(t *testing.T) {
+	spec := &gadget.Spec{Name: "watch_moon", Description: "show shots", Source: gadget.Source{
+		Kind: gadget.Events, Map: "gadget_events", Size: 16, Fields: []gadget.Field{
+			{Name: "n", Doc: "number", Offset: 0, Size: 8, Kind: gadget.Uint},
+			{Name: "target.cgroup_id", Doc: "cgroup", Offset: 8, Size: 8, Kind: gadget.Uint, Semantic: gadget.Cgroup},
+		},
+	}}
+	f := &fakeRelay{specs: []*gadget.Spec{spec}, play: func(s *relayStage) error {
+		shots := recordsOf(false, 11, moon(1, "")[:16], 13, moon(2, "")[:16])
+		shots.GetBatch().Targets = []uint32{12, 0}
+		for _, err := range []error{
+			s.send(0, sessionOf("node1", "node2")), s.send(1, headerOf("node1", 0, spec)), s.send(2, headerOf("node2", 0, spec)),
+			s.send(1, cartOf()), s.send(0, shots), s.send(0, endOf(2, nil)),
+		} {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	r := callCluster(t, f, "watch", "moon", "--fields", "pod,n,target.pod")
+	require.Zero(t, r.status, r.err)
+	require.Equal(t, "POD                                   N TARGET.POD\ncart-1                                1 cart-2\n                                      2\n", r.out)
+}
+
 func TestSelection(t *testing.T) {
 	for _, test := range []struct {
 		args  string

@@ -100,7 +100,7 @@ func valuesOf(ctx context.Context, spec *gadget.Spec, flag string, args []string
 	}
 	switch flag {
 	case "fields":
-		return append(fieldNames(spec), print.OriginNames()...), true
+		return append(fieldNames(spec), print.OriginNames(&spec.Source)...), true
 	case "sort":
 		return fieldNames(spec), true
 	case "output":

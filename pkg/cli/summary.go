@@ -144,7 +144,7 @@ func (v *view) line(total client.Counts, lost lossList, missed client.Missed) st
 		line += fmt.Sprintf(", %s program runs left out by the kernel", thousands(total.Skipped))
 	}
 	if missed.Restarts > 0 {
-		line += ", and what happened while the relay was away"
+		line += ", and what happened before the run began anew"
 	}
 	return line
 }
@@ -158,7 +158,7 @@ func (v *view) demanded(lost lossList, total client.Counts, missed client.Missed
 		return fmt.Errorf("%s events were withheld", thousands(total.Withheld))
 	}
 	if missed.Restarts > 0 {
-		return errors.New("what happened while the relay was away was lost")
+		return errors.New("what happened before the run began anew was lost")
 	}
 	for _, n := range v.inOrder() {
 		if n.Gone != "" || n.Vanished || n.Header == nil {

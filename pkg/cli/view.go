@@ -90,7 +90,7 @@ func (v *view) node(node *client.Node) *nodeView {
 func (v *view) begin(session *wire.Session) {
 	if session.GetId() != v.session {
 		if v.session != "" {
-			v.notice(nil, "the relay was restarted: what happened in the meantime is missing")
+			v.notice(nil, "the relay has forgotten the run, which begins anew: what happened in the meantime is missing")
 		}
 		// References are those of a session.
 		v.origins.reset()
@@ -242,7 +242,10 @@ func (v *view) finish(n *nodeView) error {
 // batch shows the records of a batch, or keeps them until their interval is over. A
 // relay's batch of events has records of many nodes: each record's origin says which.
 func (v *view) batch(n *nodeView, b *wire.Batch) error {
+	var i int
 	for ref, record := range b.All() {
+		target := v.target(b, i, n)
+		i++
 		from := v.origins.of(ref, n)
 		if from == nil || from.node.source == nil {
 			if !v.puzzled {
@@ -253,7 +256,7 @@ func (v *view) batch(n *nodeView, b *wire.Batch) error {
 		}
 		if v.kind != gadget.Events {
 			from.node.rows = append(from.node.rows, entry{
-				Row:   print.Row{Source: from.node.source, Origin: &from.Origin, Record: record},
+				Row:   print.Row{Source: from.node.source, Origin: &from.Origin, Target: target, Record: record},
 				order: from.node.order,
 			})
 			continue
@@ -262,7 +265,7 @@ func (v *view) batch(n *nodeView, b *wire.Batch) error {
 			break
 		}
 		v.printer.Use(from.node.source)
-		v.printer.Record(&from.Origin, record)
+		v.printer.RecordOf(&from.Origin, target, record)
 		v.count(1)
 	}
 	switch {
@@ -274,6 +277,17 @@ func (v *view) batch(n *nodeView, b *wire.Batch) error {
 	case n != nil && b.GetIntervalEnd():
 		n.done, n.rows = append(n.done, n.rows), nil
 		return v.rounds()
+	}
+	return nil
+}
+
+// target is where the second process of a batch's record is, nil for none.
+func (v *view) target(b *wire.Batch, i int, n *nodeView) *print.Origin {
+	if i >= len(b.GetTargets()) {
+		return nil
+	}
+	if of := v.origins.of(b.GetTargets()[i], n); of != nil {
+		return &of.Origin
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package print
 
 import (
 	"slices"
+	"strings"
 
 	"nodegadget.dev/pkg/event"
 	"nodegadget.dev/pkg/gadget"
@@ -34,7 +35,14 @@ func choose(schema *event.Schema, opts *Options) ([]choice, error) {
 			chosen = append(chosen, choice{name: name, origin: i})
 		}
 	}
+	var placed bool
+	outer := target(&schema.Source) + "."
 	for _, c := range schema.Columns {
+		// Where the target is stands beside what else is known of it.
+		if opts.Kubernetes && !placed && strings.HasPrefix(c.Name, outer) {
+			chosen = append(chosen, chooseTarget(schema, opts.Mode)...)
+			placed = true
+		}
 		if object || !c.Raw && (opts.Mode == Wide || !c.Hidden) {
 			chosen = append(chosen, newChoice(schema, c))
 		}
@@ -45,16 +53,30 @@ func choose(schema *event.Schema, opts *Options) ([]choice, error) {
 	return chosen, nil
 }
 
+// chooseTarget is what a mode shows of where the target is: in columns only the pod.
+func chooseTarget(schema *event.Schema, mode Mode) []choice {
+	var chosen []choice
+	for _, name := range targetNames(&schema.Source) {
+		i, _ := originIndex(&schema.Source, name)
+		_, err := schema.Column(name)
+		if err != nil && (mode != Columns || originNames[i-targetOrigins] == "pod") {
+			chosen = append(chosen, choice{name: name, origin: i})
+		}
+	}
+	return chosen
+}
+
 func chooseFields(schema *event.Schema, fields []string, object bool) ([]choice, error) {
 	var chosen []choice
 	for _, name := range fields {
-		if i, ok := originIndex(name); ok {
-			if !object {
+		c, err := schema.Column(name)
+		// A field can't pass for where the record was made.
+		if i, ok := originIndex(&schema.Source, name); ok && (i < targetOrigins || err != nil) {
+			if !object || i >= targetOrigins {
 				chosen = append(chosen, choice{name: name, origin: i})
 			}
 			continue
 		}
-		c, err := schema.Column(name)
 		if err != nil {
 			return nil, err
 		}

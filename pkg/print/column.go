@@ -52,7 +52,7 @@ var originWidths = [len(originNames)][2]int{{16, 63}, {16, 63}, {30, 63}, {16, 6
 func (c *column) setWidths() {
 	title := min(len(c.title), longest)
 	if c.column == nil {
-		c.width, c.most = originWidths[c.origin][0], originWidths[c.origin][1]
+		c.width, c.most = originWidths[c.origin%targetOrigins][0], originWidths[c.origin%targetOrigins][1]
 	} else {
 		c.width = min(max(c.column.Width, 1), longest)
 		c.most = c.width

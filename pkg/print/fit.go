@@ -71,7 +71,7 @@ func (t *table) fitRows(rows []Row, own *Source) {
 	}
 	for _, row := range rows {
 		t.use(cmp.Or(row.Source, own))
-		t.cache.update(row.Origin)
+		t.cache.update(row.Origin, row.Target)
 		for i := range t.columns {
 			t.cell.reset(longest)
 			t.columns[i].write(&t.cell, &t.cache, row.Record)

@@ -39,8 +39,8 @@ func newHistogram(chosen []choice, opts *Options) *histogram {
 	return h
 }
 
-func (h *histogram) append(dst []byte, origin *Origin, record []byte) []byte {
-	h.cache.update(origin)
+func (h *histogram) append(dst []byte, origin, target *Origin, record []byte) []byte {
+	h.cache.update(origin, target)
 	for i := range h.slots {
 		dst = h.appendTitle(dst, &h.slots[i], record)
 		dst = h.appendSlots(dst, h.slots[i].column.Value(record))

@@ -28,10 +28,17 @@ func newObject(g *grammar, chosen []choice) (*object, error) {
 	}
 	p := planner{grammar: g, pending: []byte(g.open)}
 	p.plan(root.members, 0)
-	o := &object{style: g.style, close: append(p.pending, g.close...), runs: runs(p.steps[len(originNames):])}
+	o := &object{style: g.style, close: append(p.pending, g.close...)}
 	for i := range o.origins {
 		o.origins[i] = p.steps[i].key.bytes
 	}
+	values := p.steps[len(originNames):]
+	for i := range values {
+		if values[i].column == nil {
+			values[i].text = &o.cache.bytes[values[i].origin]
+		}
+	}
+	o.runs = runs(values)
 	o.makeHead()
 	return o, nil
 }
@@ -44,8 +51,8 @@ func (o *object) makeHead() {
 	}
 }
 
-func (o *object) append(dst []byte, origin *Origin, record []byte) []byte {
-	if o.cache.update(origin) {
+func (o *object) append(dst []byte, origin, target *Origin, record []byte) []byte {
+	if o.cache.update(origin, target) {
 		o.makeHead()
 	}
 	dst = append(dst, o.head...)
@@ -57,6 +64,9 @@ func (o *object) append(dst []byte, origin *Origin, record []byte) []byte {
 
 func (s *step) append(dst, record []byte, style style) []byte {
 	dst = s.key.append(dst)
+	if s.text != nil {
+		return appendQuoted(dst, *s.text, style)
+	}
 	n, ok := s.place.number(record)
 	switch {
 	case !ok:

@@ -16,12 +16,11 @@ import (
 type Options struct {
 	Mode Mode
 	// Fields are the names of the columns to show, in this order: any of the
-	// schema's, or of an Origin's: node, namespace, pod, container, containerID,
-	// image. None means the mode's own choice. JSON and YAML have the origin and the
+	// schema's, or of OriginNames. None means the mode's own choice. JSON and YAML have the origin and the
 	// timestamp always, so Fields picks from the others there.
 	Fields []string
-	// Kubernetes puts node, namespace, pod and container before the columns that
-	// the mode chooses.
+	// Kubernetes puts node, namespace, pod and container before the columns that the
+	// mode chooses, and adds where the target of a record is.
 	Kubernetes bool
 	// Width is the number of the terminal's columns, 0 for what isn't a terminal.
 	Width int
@@ -37,12 +36,14 @@ type Row struct {
 	// Source is whose schema the record has; nil for the printer's own.
 	Source *Source
 	Origin *Origin
+	// Target is where the second process is that the record is about, nil for none.
+	Target *Origin
 	Record []byte
 }
 
 // form writes records in one mode.
 type form interface {
-	append(dst []byte, origin *Origin, record []byte) []byte
+	append(dst []byte, origin, target *Origin, record []byte) []byte
 }
 
 // keptBuffer is what a printer keeps between batches: one batch of unusually
@@ -115,14 +116,18 @@ func (p *Printer) begin() {
 
 // Record appends a record of a stream to what the next Flush writes. It keeps
 // neither origin nor record.
-func (p *Printer) Record(origin *Origin, record []byte) {
+func (p *Printer) Record(origin *Origin, record []byte) { p.RecordOf(origin, nil, record) }
+
+// RecordOf is Record for a record that is about a second process, in another container
+// perhaps.
+func (p *Printer) RecordOf(origin, target *Origin, record []byte) {
 	if p.form == nil {
 		return
 	}
 	if p.headless {
 		p.begin()
 	}
-	p.buf = p.form.append(p.buf, origin, record)
+	p.buf = p.form.append(p.buf, origin, target, record)
 }
 
 // Flush writes what has been recorded, in one Write. Before the first record of
@@ -158,7 +163,7 @@ func (p *Printer) Interval(rows []Row) error {
 	p.intervals++
 	for i := range rows {
 		p.Use(rows[i].Source)
-		p.buf = p.form.append(p.buf, rows[i].Origin, rows[i].Record)
+		p.buf = p.form.append(p.buf, rows[i].Origin, rows[i].Target, rows[i].Record)
 	}
 	return p.Flush()
 }

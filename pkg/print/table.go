@@ -55,8 +55,8 @@ func (t *table) appendHeader(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-func (t *table) append(dst []byte, origin *Origin, record []byte) []byte {
-	t.cache.update(origin)
+func (t *table) append(dst []byte, origin, target *Origin, record []byte) []byte {
+	t.cache.update(origin, target)
 	return append(t.appendLine(dst, record, false), '\n')
 }
 

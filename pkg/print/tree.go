@@ -116,6 +116,9 @@ func (f *fixed) append(dst []byte) []byte {
 type step struct {
 	key    fixed
 	column *event.Column
+	// text is that of a target's origin, which stands where no column is.
+	text   *[]byte
+	origin int
 	place  place
 	signed bool
 	log2   bool
@@ -125,10 +128,13 @@ type step struct {
 	from, to int
 }
 
-// newStep makes the step of a choice, nil for a text of the origin.
+// newStep makes the step of a choice, nil for a text of the record's own origin.
 func newStep(before []byte, c *choice) step {
 	if c == nil {
 		return step{key: newFixed(before)}
+	}
+	if c.column == nil {
+		return step{key: newFixed(before), origin: c.origin}
 	}
 	s := step{
 		key: newFixed(before), column: c.column, log2: c.log2(),
