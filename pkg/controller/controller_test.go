@@ -129,14 +129,19 @@ func (r *running) get(path string) (int, string) {
 type enrolled struct {
 	wire.UnimplementedAgentServer
 	node string
+	run  func(grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error
 }
 
 func (e *enrolled) Info(context.Context, *wire.InfoRequest) (*wire.InfoResponse, error) {
 	return &wire.InfoResponse{AgentVersion: "of " + e.node}, nil
 }
 
-// Run is a gadget that shows nothing.
 func (e *enrolled) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error {
+	return e.run(stream)
+}
+
+// quiet is a gadget that shows nothing.
+func quiet(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error {
 	header := &wire.Header{Protocol: wire.Current(), Gadget: &wire.Gadget{Name: "trace_x"}}
 	if err := stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}}); err != nil {
 		return err
@@ -147,6 +152,11 @@ func (e *enrolled) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.Run
 
 // enrol gets a certificate and serves an agent with it; it returns the port.
 func (r *running) enrol(node string) int32 {
+	r.t.Helper()
+	return r.enrolAs(node, quiet)
+}
+
+func (r *running) enrolAs(node string, run func(grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error) int32 {
 	r.t.Helper()
 	request, err := pki.NewRequest()
 	require.NoError(r.t, err)
@@ -161,7 +171,7 @@ func (r *running) enrol(node string) int32 {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(r.t, err)
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(pki.ServerConfig(pair, roots, pki.Controller))))
-	wire.RegisterAgentServer(server, &enrolled{node: node})
+	wire.RegisterAgentServer(server, &enrolled{node: node, run: run})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	r.t.Cleanup(func() {

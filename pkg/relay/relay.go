@@ -23,11 +23,11 @@ import (
 const (
 	DefaultWindow               = 100 * time.Millisecond
 	DefaultMemory               = 8 << 20
-	DefaultMergeMemory          = 16 << 20
+	DefaultMergeMemory          = 8 << 20
 	DefaultLinger               = 30 * time.Second
 	DefaultStall                = 30 * time.Second
-	DefaultMaxSessions          = 64
-	DefaultMaxSessionsPerCaller = 16
+	DefaultMaxSessions          = 32
+	DefaultMaxSessionsPerCaller = 8
 )
 
 const (

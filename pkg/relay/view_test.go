@@ -73,7 +73,9 @@ func (v *view) until(wanted func(*wire.RunResponse) bool) *wire.RunResponse {
 	v.tb.Helper()
 	for {
 		message, err := v.next()
-		require.NoError(v.tb, err, "after %v", summary(v.got))
+		if err != nil {
+			require.NoError(v.tb, err, "after %v", summary(v.got))
+		}
 		if wanted(message) {
 			return message
 		}
@@ -141,7 +143,7 @@ func (v *view) drain() (*wire.End, error) {
 func (v *view) fails(code codes.Code, text string) {
 	v.tb.Helper()
 	_, err := v.drain()
-	require.Error(v.tb, err, "after %v", summary(v.got))
+	require.Error(v.tb, err)
 	require.Equal(v.tb, code, status.Code(err), "%v", err)
 	require.Contains(v.tb, status.Convert(err).Message(), text)
 }
