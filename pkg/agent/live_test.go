@@ -244,8 +244,9 @@ func TestTablesAndSnapshotsHaveContainers(t *testing.T) {
 
 	// Without a row for each container nobody could say whose waits these are.
 	runqlat := n.watch(&wire.Start{Gadget: "profile_runqlat", Selector: selector})
-	shop.run("/bin/sh", opens(1000)...)
-	bank.run("/bin/sh", opens(1000)...)
+	const wakeups = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.01; done"
+	shop.run("/bin/sh", "-c", wakeups)
+	bank.run("/bin/sh", "-c", wakeups)
 	rows = runqlat.stop()
 	require.NotEmpty(t, rows)
 	require.Equal(t, map[string]int{"shop/cart-1/web": len(rows)}, byPod(rows))

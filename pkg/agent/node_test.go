@@ -99,17 +99,15 @@ func (n *testNode) mkdir(name string) string {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	dir := filepath.Join(n.dir, name)
-	for at := n.dir; ; {
-		if err := os.Mkdir(at, 0o755); err == nil {
-			n.t.Cleanup(func() { n.rmdir(at) })
+	dir := n.dir
+	for _, part := range append([]string{""}, strings.Split(name, "/")...) {
+		dir = filepath.Join(dir, part)
+		made := dir
+		if err := os.Mkdir(made, 0o755); err == nil {
+			n.t.Cleanup(func() { n.rmdir(made) })
 		}
-		if at == dir {
-			return dir
-		}
-		next, _, _ := strings.Cut(strings.TrimPrefix(dir, at+"/"), "/")
-		at = filepath.Join(at, next)
 	}
+	return dir
 }
 
 // rmdir waits for processes: they leave a cgroup a little after they were waited for.
