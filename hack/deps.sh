@@ -4,9 +4,10 @@
 # Usage: hack/deps.sh GROUP...
 #
 # Installs what the named groups (build, generate, lint, kernels, test, image,
-# bench, e2e, e2e-mixed) need and this machine lacks, at the versions of hack/versions.env, and says
-# what it installs. Silent when everything is there. Debian packages need root; Go
-# tools go to the cache ($NODEGADGET_CACHE, default ~/.cache/nodegadget).
+# bench, e2e, e2e-mixed) need and this machine lacks, at the versions of
+# hack/versions.env, and says what it installs. Silent when everything is there.
+# Debian packages need root; Go tools go to the cache ($NODEGADGET_CACHE, default
+# ~/.cache/nodegadget).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=hack/versions.env
