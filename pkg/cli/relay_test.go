@@ -46,8 +46,8 @@ func (f *fakeRelay) Doctor(_ context.Context, request *wire.DoctorRequest) (*wir
 	return f.nodes, nil
 }
 
-func (f *fakeRelay) Catalog(context.Context, *wire.CatalogRequest) (*wire.CatalogResponse, error) {
-	return (&fake{specs: f.specs}).Catalog(nil, nil)
+func (f *fakeRelay) Catalog(ctx context.Context, request *wire.CatalogRequest) (*wire.CatalogResponse, error) {
+	return (&fake{specs: f.specs}).Catalog(ctx, request)
 }
 
 func (f *fakeRelay) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]) error {
