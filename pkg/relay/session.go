@@ -51,6 +51,8 @@ type session struct {
 
 	mu    sync.Mutex
 	nodes []*node
+	// known are the names of nodes.
+	known map[string]bool
 	// attached is the client's stream; without one the session lingers since left.
 	attached *attachment
 	left     time.Time
@@ -62,7 +64,7 @@ func (r *Relay) newSession(caller access.Caller, start *wire.Start) *session {
 	_, _ = rand.Read(id)
 	s := &session{
 		id: hex.EncodeToString(id), relay: r, caller: caller, start: start, box: newBox(r.opts.Memory),
-		stopping: make(chan struct{}), news: make(chan struct{}, 1), dropped: make(chan struct{}), left: time.Now(),
+		stopping: make(chan struct{}), news: make(chan struct{}, 1), dropped: make(chan struct{}), left: time.Now(), known: map[string]bool{},
 	}
 	s.ctx, s.kill = context.WithCancel(context.Background())
 	s.merger = newMerger(r.opts.Window, r.opts.MergeMemory, s.box.add, s.box.full)
@@ -91,10 +93,11 @@ func (s *session) message(nodes []string) *wire.RunResponse {
 // addNode begins to run the gadget on a node, unless it does already.
 func (s *session) addNode(name string) {
 	s.mu.Lock()
-	if slices.ContainsFunc(s.nodes, func(n *node) bool { return n.name == name }) {
+	if s.known[name] {
 		s.mu.Unlock()
 		return
 	}
+	s.known[name] = true
 	n := &node{name: name, number: uint32(len(s.nodes) + 1), session: s, state: starting}
 	n.refs = newRefs(n.number, &s.refs)
 	s.nodes = append(s.nodes, n)
@@ -161,14 +164,11 @@ func (s *session) hurry() {
 func (s *session) watch() error {
 	ticker := time.NewTicker(lossInterval)
 	defer ticker.Stop()
-	told := uint64(0)
+	told, changed := uint64(0), s.include()
 	for {
-		members, changed := s.relay.opts.Fleet.all(s.start.GetNodes())
-		for _, m := range members {
-			s.addNode(m.Node)
-		}
 		select {
 		case <-changed:
+			changed = s.include()
 		case <-s.relay.closing:
 			return status.Error(codes.Unavailable, "the relay is shutting down")
 		case <-s.news:
@@ -186,6 +186,16 @@ func (s *session) watch() error {
 			told = s.tellLoss(told)
 		}
 	}
+}
+
+// include begins to run the gadget on nodes that have joined. It returns what is closed
+// when others may have.
+func (s *session) include() <-chan struct{} {
+	members, changed := s.relay.opts.Fleet.all(s.start.GetNodes())
+	for _, m := range members {
+		s.addNode(m.Node)
+	}
+	return changed
 }
 
 // over says whether nothing comes any more: all nodes have ended, or some have and
