@@ -3,7 +3,10 @@
 package mixed
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +17,8 @@ import (
 	"nodegadget.dev/test/e2e/image"
 )
 
-// nodeStatus and nodeFindings are what status and doctor print of a node, as far as the
-// tests look at it.
+// nodeStatus, nodeFindings and finding are what status and doctor print of a node, as
+// far as the tests look at it.
 type (
 	nodeStatus struct {
 		Node, Error, Kernel, Cgroup, BTF, BTFReason string
@@ -23,8 +26,9 @@ type (
 	}
 	nodeFindings struct {
 		Node, Error string
-		Findings    []struct{ Gadget, Severity, Problem, Remedy string }
+		Findings    []finding
 	}
+	finding struct{ Gadget, Severity, Problem, Remedy string }
 )
 
 // testBundle shows that one installation serves all three kernels.
@@ -45,7 +49,28 @@ func testBundle(t *testing.T, s *suite) {
 		}
 	}
 	require.Len(t, kernels, 3, "kernels in status")
+	for _, n := range s.doctor(t) {
+		require.Empty(t, n.broken(""), n.Node)
+	}
 	s.requireAttribution(t, s.nodes())
+	s.requireExcuse(t)
+}
+
+// requireExcuse wants a run to say what a kernel lacks that no bundle can give it, and
+// to show what the others have.
+func (s *suite) requireExcuse(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := s.plugin(ctx, "snapshot", "process", "-A", "-o", "json")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	require.NoError(t, cmd.Run(), &stderr)
+	require.Regexp(t, `(?m)^node `+untyped+`: didn't take part: .*needs a kernel that carries its own BTF`, stderr.String())
+	for _, node := range s.nodes() {
+		has := strings.Contains(stdout.String(), `"node":"`+node+`"`)
+		require.Equal(t, node != untyped, has, "rows of %s", node)
+	}
 }
 
 // testNoBundle shows that without the bundle the node whose kernel has no types says
@@ -53,17 +78,28 @@ func testBundle(t *testing.T, s *suite) {
 func testNoBundle(t *testing.T, s *suite) {
 	s.upgrade(t, withoutBundle)
 	s.awaitAgents(t)
-	t.Logf("\n%s", s.run(t, "status"))
+	text := s.run(t, "status")
+	t.Logf("\n%s", text)
+	require.Contains(t, text, "no BTF for kernel")
 	for _, n := range s.status(t) {
 		if n.Node == untyped {
 			require.Equal(t, "none", n.BTF)
-			require.Contains(t, n.BTFReason, "5.10.262-nobtf-node")
+			require.Contains(t, n.BTFReason, n.Kernel)
+			require.NotEmpty(t, n.Unsupported)
 			continue
 		}
 		require.Equal(t, "in-kernel", n.BTF)
 		require.Empty(t, n.Unsupported)
 	}
-	s.requireDiagnosis(t)
+	for _, n := range s.doctor(t) {
+		broken := n.broken("")
+		require.Equal(t, n.Node == untyped, len(broken) > 0, "%s: %+v", n.Node, broken)
+		for _, f := range broken {
+			require.Contains(t, f.Problem, "no BTF")
+			require.NotEmpty(t, f.Remedy)
+		}
+		require.Equal(t, n.Node == untyped, len(n.broken("trace exec")) > 0, n.Node)
+	}
 	require.Regexp(t, `(?i)no (types|BTF)`, s.agentLog(t, untyped))
 
 	others := slices.DeleteFunc(s.nodes(), func(node string) bool { return node == untyped })
@@ -100,8 +136,8 @@ func (s *suite) status(t *testing.T) []nodeStatus {
 	return nodes
 }
 
-// requireDiagnosis wants doctor to name the node without types alone, and a remedy.
-func (s *suite) requireDiagnosis(t *testing.T) {
+// doctor returns the findings of every node.
+func (s *suite) doctor(t *testing.T) []nodeFindings {
 	t.Helper()
 	t.Logf("\n%s", s.run(t, "doctor"))
 	var nodes []nodeFindings
@@ -109,20 +145,15 @@ func (s *suite) requireDiagnosis(t *testing.T) {
 	require.Len(t, nodes, len(s.nodes()))
 	for _, n := range nodes {
 		require.Empty(t, n.Error, n.Node)
-		broken := 0
-		for _, f := range n.Findings {
-			if f.Severity != "doesn't work" {
-				continue
-			}
-			broken++
-			require.Equal(t, untyped, n.Node, "%s: %s", f.Gadget, f.Problem)
-			if f.Gadget == "" {
-				require.Contains(t, f.Problem, "BTF")
-				require.NotEmpty(t, f.Remedy)
-			}
-		}
-		require.Equal(t, n.Node == untyped, broken > 0, "%s has %d findings", n.Node, broken)
 	}
+	return nodes
+}
+
+// broken are the findings of what doesn't work: of a gadget, or of all.
+func (n nodeFindings) broken(gadget string) []finding {
+	return slices.DeleteFunc(slices.Clone(n.Findings), func(f finding) bool {
+		return f.Gadget != gadget || f.Severity != "doesn't work"
+	})
 }
 
 // executions are how often a container of the test runs a program, from its first moment.
@@ -158,6 +189,9 @@ func (s *suite) requireAttribution(t *testing.T, nodes []string) string {
 	tr.await("all executions", func() bool { return len(marks(t, tr.lines(namespace))) >= len(want) })
 	tr.stop()
 	require.ElementsMatch(t, want, marks(t, tr.lines(namespace)))
+	summary := regexp.MustCompile(`(?m)^[\d,]+ events, 0 lost.*`).FindString(tr.said.String())
+	require.NotEmpty(t, summary, tr.said.String())
+	t.Log(summary)
 	return tr.said.String()
 }
 
