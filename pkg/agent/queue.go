@@ -13,10 +13,12 @@ import (
 )
 
 // A batch is sent when it has batchRecords or batchBytes: the knee beyond which
-// larger messages don't make an event cheaper (docs/benchmarks.md).
+// larger messages don't make an event cheaper (docs/benchmarks.md). A message of
+// more than 32 KiB costs a buffer of 1 MiB on each side: that is gRPC's next size
+// (mem/buffer_pool.go).
 const (
 	batchRecords = 256
-	batchBytes   = 32 << 10
+	batchBytes   = 30 << 10
 	// A table's interval is sent in few messages, each within wire.MaxMessage.
 	intervalBytes = 256 << 10
 	// explanationBytes is what a container is counted with that a batch explains.

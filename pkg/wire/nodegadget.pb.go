@@ -2028,7 +2028,8 @@ type RunResponse struct {
 	// Set by the relay: the node that the message is about, numbered from 1 in each
 	// session, 0 if it is about none. A header comes before all else of its node.
 	Node uint32 `protobuf:"varint,14,opt,name=node,proto3" json:"node,omitempty"`
-	// Set by the relay: number of the message in the session, from 1.
+	// Set by the relay: number of the message in the session, from 1; 0 for what is
+	// told again to a client that resumes.
 	Sequence      uint64 `protobuf:"varint,15,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2928,7 +2929,8 @@ func (x *Notice) GetText() string {
 	return ""
 }
 
-// End is the last message.
+// End is the last message. A relay sends one for each node as well, before its own,
+// which is the sum of them and about node 0.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records that passed the filter, those lost in the queue included.
