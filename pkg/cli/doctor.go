@@ -106,25 +106,15 @@ func (t *target) doctor(stop context.Context, nodes []string) (*wire.NodesRespon
 func printFindings(w io.Writer, all []nodeFindings) error {
 	var b strings.Builder
 	for _, n := range all {
-		if n.Error != "" {
+		switch groups := n.groups(); {
+		case n.Error != "":
 			fmt.Fprintf(&b, "node %s doesn't answer: %s\n", n.Node, n.Error)
-			continue
-		}
-		bad := 0
-		for _, f := range n.Findings {
-			if f.level != 1 {
-				bad++
-			}
-		}
-		if bad == 0 {
+		case len(groups) == 0:
 			fmt.Fprintf(&b, "node %s: nothing stands in the way of any gadget\n", n.Node)
-			continue
-		}
-		fmt.Fprintf(&b, "node %s:\n", n.Node)
-		for _, f := range n.Findings[:bad] {
-			fmt.Fprintf(&b, "  %s: %s\n", f.Severity, strings.Join(slices.DeleteFunc([]string{f.Gadget, f.Problem}, empty), ": "))
-			if f.Remedy != "" {
-				fmt.Fprintf(&b, "    to mend it: %s\n", f.Remedy)
+		default:
+			fmt.Fprintf(&b, "node %s:\n", n.Node)
+			for _, group := range groups {
+				group.print(&b)
 			}
 		}
 	}
@@ -132,4 +122,48 @@ func printFindings(w io.Writer, all []nodeFindings) error {
 	return err
 }
 
-func empty(text string) bool { return text == "" }
+// findingGroup are findings that are mended in the same way.
+type findingGroup []finding
+
+// groups are the findings that aren't fine, by their remedies, in the order of the
+// first of each.
+func (n *nodeFindings) groups() []findingGroup {
+	var groups []findingGroup
+	for _, f := range n.Findings {
+		if f.level == 1 {
+			continue
+		}
+		at := slices.IndexFunc(groups, func(g findingGroup) bool { return g[0].Remedy == f.Remedy })
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, nil)
+		}
+		groups[at] = append(groups[at], f)
+	}
+	return groups
+}
+
+// print writes a line for each problem, with the gadgets that have it, and one for
+// the remedy.
+func (g findingGroup) print(b *strings.Builder) {
+	for i, f := range g {
+		same := func(o finding) bool { return o.level == f.level && o.Problem == f.Problem }
+		if slices.ContainsFunc(g[:i], same) {
+			continue
+		}
+		var gadgets []string
+		for _, o := range g[i:] {
+			if same(o) && o.Gadget != "" {
+				gadgets = append(gadgets, o.Gadget)
+			}
+		}
+		fmt.Fprintf(b, "  %s: ", f.Severity)
+		if len(gadgets) > 0 {
+			fmt.Fprintf(b, "%s: ", strings.Join(gadgets, ", "))
+		}
+		fmt.Fprintln(b, f.Problem)
+	}
+	if g[0].Remedy != "" {
+		fmt.Fprintf(b, "    to mend it: %s\n", g[0].Remedy)
+	}
+}

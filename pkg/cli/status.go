@@ -145,7 +145,7 @@ func printStatus(w io.Writer, nodes []nodeStatus, wide bool) error {
 	}
 	fmt.Fprintln(table, strings.Join(titles, "\t"))
 	for i := range nodes {
-		cells := nodes[i].cells()
+		cells := nodes[i].cells(wide)
 		if wide {
 			cells = append(cells, nodes[i].more()...)
 		}
@@ -166,8 +166,12 @@ func printStatus(w io.Writer, nodes []nodeStatus, wide bool) error {
 	return nil
 }
 
-func (n *nodeStatus) cells() []string {
-	cells := []string{n.Node, known(n.Kernel), known(n.Arch), known(cmp.Or(n.BTF, n.BTFReason)), known(n.Agent), known(n.Runtime)}
+func (n *nodeStatus) cells(wide bool) []string {
+	runtime := n.Runtime
+	if !wide {
+		runtime = brief(runtime)
+	}
+	cells := []string{n.Node, known(n.Kernel), known(n.Arch), known(cmp.Or(n.BTF, n.BTFReason)), known(n.Agent), known(runtime)}
 	if n.counters == nil {
 		return append(cells, "-", "-", "-", "-")
 	}
@@ -181,6 +185,13 @@ func (n *nodeStatus) more() []string {
 		cells = []string{fmt.Sprint(n.Unresolved), fmt.Sprint(n.Resident), fmt.Sprint(n.KernelMemory)}
 	}
 	return append(cells, known(n.Cgroup), known(n.Distribution), known(n.Started), known(strings.Join(n.Unsupported, ",")), known(n.BTFReason))
+}
+
+// brief is a runtime without its socket, or a problem with it without the reason.
+func brief(runtime string) string {
+	runtime, _, _ = strings.Cut(runtime, " at /")
+	runtime, _, _ = strings.Cut(runtime, ": ")
+	return runtime
 }
 
 // known is the text, or a dash for none.

@@ -27,13 +27,15 @@ func threeNodes() *wire.NodesResponse {
 				},
 				Status: &wire.Status{
 					Started: 1700000000e9, Runs: 2, Records: 12345, Loss: &wire.Loss{Kernel: 1, Queue: 2, Unresolved: 3},
-					Containers: 17, Runtime: "containerd v2.4.2", Resident: 40 << 20, KernelMemory: 3 << 20, Unsupported: []string{"trace_x"}, Stale: true,
+					Containers: 17, Runtime: "containerd v2.4.2 at /run/containerd/containerd.sock", Resident: 40 << 20, KernelMemory: 3 << 20, Unsupported: []string{"trace_x"}, Stale: true,
 				},
 			},
 			Doctor: &wire.DoctorResponse{Findings: []*wire.Finding{
 				{Severity: 1, Problem: "BTF: in-kernel"},
 				{Gadget: "trace_exec", Severity: 2, Problem: "arguments are cut\nafter 4 KiB", Remedy: "use a kernel from 5.8 on"},
 				{Severity: 3, Problem: "no \x1b[2J"},
+				{Gadget: "trace_open", Severity: 2, Problem: "arguments are cut\nafter 4 KiB", Remedy: "use a kernel from 5.8 on"},
+				{Gadget: "trace_bind", Severity: 3, Problem: "no such hook", Remedy: "use a kernel from 5.8 on"},
 			}},
 		},
 		{
