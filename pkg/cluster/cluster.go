@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,8 +54,10 @@ type Cluster struct {
 	namespace string
 
 	mu sync.Mutex
-	// pod is the relay that was reached last: another one doesn't know the sessions.
-	pod string
+	// pod is the relay that was asked last: another one doesn't know the sessions. After
+	// as many failures as it has patience for, another one is better than none.
+	pod      string
+	failures int
 }
 
 // Open reads the kubeconfig. It asks nobody.
@@ -150,6 +153,18 @@ func (c *Cluster) notInstalled(err error) error {
 		c.namespace, c.namespace, err)
 }
 
+// patience is how often in a row a relay may not be reached before another is tried.
+const patience = 5
+
+// reached notes whether the relay could be reached.
+func (c *Cluster) reached(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failures++; err == nil {
+		c.failures = 0
+	}
+}
+
 // controller finds a pod of the relay that is ready: the last one, if it still is.
 func (c *Cluster) controller(ctx context.Context) (string, error) {
 	list, err := c.api.CoreV1().Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: controllerLabels})
@@ -161,17 +176,21 @@ func (c *Cluster) controller(ctx context.Context) (string, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found := ""
+	var there []string
 	for i := range list.Items {
-		if pod := &list.Items[i]; ready(pod) && (found == "" || pod.Name == c.pod) {
-			found = pod.Name
+		if ready(&list.Items[i]) {
+			there = append(there, list.Items[i].Name)
 		}
 	}
-	if found == "" {
+	if len(there) == 0 {
 		return "", c.notReady(list.Items)
 	}
-	c.pod = found
-	return found, nil
+	if slices.Contains(there, c.pod) && c.failures < patience {
+		return c.pod, nil
+	}
+	others := slices.DeleteFunc(slices.Clone(there), func(name string) bool { return name == c.pod })
+	c.pod, c.failures = append(others, there...)[0], 0
+	return c.pod, nil
 }
 
 func (c *Cluster) forbidden(what string, err error) error {

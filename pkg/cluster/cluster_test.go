@@ -112,10 +112,6 @@ echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","s
 	require.Equal(t, []string{"Bearer of the plugin"}, r.headers.Get("authorization"))
 }
 
-func refusal(code int32, reason metav1.StatusReason, message string) metav1.Status {
-	return metav1.Status{Code: code, Reason: reason, Message: message}
-}
-
 // TestWhatIsInTheWayIsSaid, and how to mend it.
 func TestWhatIsInTheWayIsSaid(t *testing.T) {
 	for _, test := range []struct {
@@ -125,25 +121,25 @@ func TestWhatIsInTheWayIsSaid(t *testing.T) {
 	}{
 		{
 			"not installed", func(s *clustertest.Server) {
-				s.Refuse["/nodegadget-authority"] = refusal(http.StatusNotFound, metav1.StatusReasonNotFound, "no such thing")
+				s.Refuse("/nodegadget-authority", http.StatusNotFound, metav1.StatusReasonNotFound, "no such thing")
 			},
 			[]string{"nodegadget isn't installed in namespace nodegadget", "kubectl gadget deploy", "helm install", "--gadget-namespace"},
 		},
 		{
 			"not installed, for a user without rights", func(s *clustertest.Server) {
-				s.Refuse["/nodegadget-authority"] = refusal(http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
+				s.Refuse("/nodegadget-authority", http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
 			},
 			[]string{"nodegadget isn't installed in namespace nodegadget", "jane may not"},
 		},
 		{
 			"no right to list pods", func(s *clustertest.Server) {
-				s.Refuse["/pods"] = refusal(http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
+				s.Refuse("/pods", http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
 			},
 			[]string{"you may not list pods in namespace nodegadget", "nodegadget-connect"},
 		},
 		{
 			"no right to forward", func(s *clustertest.Server) {
-				s.Refuse["/portforward"] = refusal(http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
+				s.Refuse("/portforward", http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
 			},
 			[]string{"you may not create pods/portforward in namespace nodegadget", "nodegadget-connect"},
 		},
@@ -155,7 +151,7 @@ func TestWhatIsInTheWayIsSaid(t *testing.T) {
 			"making sure that it is the relay", "the peer is spiffe://nodegadget.dev/agent/node1",
 		}},
 		{"API server out of order", func(s *clustertest.Server) {
-			s.Refuse["/nodegadget-authority"] = refusal(http.StatusInternalServerError, metav1.StatusReasonInternalError, "etcd is gone")
+			s.Refuse("/nodegadget-authority", http.StatusInternalServerError, metav1.StatusReasonInternalError, "etcd is gone")
 		}, []string{"asking the API server", "etcd is gone"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -168,6 +164,32 @@ func TestWhatIsInTheWayIsSaid(t *testing.T) {
 			require.NotContains(t, err.Error(), "rpc error")
 		})
 	}
+}
+
+// TestAnotherRelayIsBetterThanNone, but only after a while: it doesn't know the sessions.
+func TestAnotherRelayIsBetterThanNone(t *testing.T) {
+	s := clustertest.New(t, &relay{})
+	s.Controllers = []string{"another", "third"}
+	c, err := cluster.Open(cluster.Options{Flags: flagsFor(s)})
+	require.NoError(t, err)
+	conn, err := c.Connect(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Nodes(t.Context())
+	require.NoError(t, err)
+	s.Refuse(clustertest.Controller+"/portforward", http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "no containerd")
+	s.Break()
+	require.Eventually(t, func() bool {
+		_, err := conn.Nodes(t.Context())
+		return err == nil
+	}, 20*time.Second, 50*time.Millisecond)
+	asked := map[string]int{}
+	for _, request := range s.Requests() {
+		if pod, ok := strings.CutSuffix(request.URL.Path, "/portforward"); ok && request.Method == http.MethodGet {
+			asked[filepath.Base(pod)]++
+		}
+	}
+	require.Equal(t, map[string]int{clustertest.Controller: 1 + 5, "another": 1}, asked)
 }
 
 func TestKubeconfigWithoutAClusterIsAMistake(t *testing.T) {
@@ -205,7 +227,7 @@ func TestListForCompletion(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, test.want, got)
 	}
-	s.Refuse["/namespaces"] = refusal(http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
+	s.Refuse("/namespaces", http.StatusForbidden, metav1.StatusReasonForbidden, "jane may not")
 	_, err = c.List(t.Context(), cluster.Namespaces, nil)
 	require.ErrorContains(t, err, "listing namespaces: jane may not")
 }

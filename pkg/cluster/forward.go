@@ -37,11 +37,13 @@ func (c *Cluster) dial(ctx context.Context) (net.Conn, error) {
 	}()
 	select {
 	case r := <-done:
+		c.reached(r.err)
 		if r.err != nil {
 			return nil, r.err
 		}
 		return r.conn, nil
 	case <-ctx.Done():
+		c.reached(ctx.Err())
 		go func() {
 			if r := <-done; r.conn != nil {
 				r.conn.Close()

@@ -36,10 +36,10 @@ type Server struct {
 	Kubeconfig string
 	// Pods, Namespaces and Nodes are what there is, by namespace and name.
 	Pods, Namespaces, Nodes []metav1.ObjectMeta
+	// Controllers are names of pods with the relay beside the first.
+	Controllers []string
 	// NotReady keeps the controller's pod from being ready.
 	NotReady bool
-	// Refuse answers requests whose path ends so with an error of the API server.
-	Refuse map[string]metav1.Status
 	// NoWebSockets lets only SPDY through.
 	NoWebSockets bool
 	// ClosedPort makes the kubelet say that nobody listens at the pod's port.
@@ -51,6 +51,7 @@ type Server struct {
 	relay     *bufconn.Listener
 
 	mu       sync.Mutex
+	refused  map[string]metav1.Status
 	requests []*http.Request
 	forwards []func() error
 }
@@ -61,7 +62,7 @@ const Controller = "nodegadget-controller-7d9f"
 // New starts a cluster with the relay, until the test ends.
 func New(tb testing.TB, relay wire.RelayServer) *Server {
 	tb.Helper()
-	s := &Server{Identity: pki.Controller, Refuse: map[string]metav1.Status{}, relay: bufconn.Listen(1 << 20)}
+	s := &Server{Identity: pki.Controller, refused: map[string]metav1.Status{}, relay: bufconn.Listen(1 << 20)}
 	var err error
 	s.authority, err = pki.NewAuthority()
 	require.NoError(tb, err)
@@ -119,6 +120,15 @@ func (s *Server) Requests() []*http.Request {
 	return append([]*http.Request(nil), s.requests...)
 }
 
+// Refuse answers requests whose path ends so with an error of the API server.
+func (s *Server) Refuse(suffix string, code int32, reason metav1.StatusReason, message string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[suffix] = metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message,
+	}
+}
+
 // Break ends all forwarded connections, as the end of an API server does.
 func (s *Server) Break() {
 	s.mu.Lock()
@@ -134,14 +144,16 @@ func (s *Server) Break() {
 func (s *Server) serve(w http.ResponseWriter, request *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, request.Clone(request.Context()))
-	s.mu.Unlock()
-	for suffix, status := range s.Refuse {
+	refused, status := false, metav1.Status{}
+	for suffix := range s.refused {
 		if strings.HasSuffix(request.URL.Path, suffix) {
-			status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-			status.Status = metav1.StatusFailure
-			answer(w, int(status.Code), status)
-			return
+			refused, status = true, s.refused[suffix]
 		}
+	}
+	s.mu.Unlock()
+	if refused {
+		answer(w, int(status.Code), status)
+		return
 	}
 	path := strings.TrimPrefix(request.URL.Path, "/api/v1/")
 	switch {
@@ -181,7 +193,15 @@ func answer(w http.ResponseWriter, code int, value any) {
 }
 
 func (s *Server) controllers() corev1.PodList {
-	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "nodegadget", Name: Controller}}
+	list := corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
+	for _, name := range append([]string{Controller}, s.Controllers...) {
+		list.Items = append(list.Items, s.controller(name))
+	}
+	return list
+}
+
+func (s *Server) controller(name string) corev1.Pod {
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "nodegadget", Name: name}}
 	pod.Status.Phase = corev1.PodRunning
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	if s.NotReady {
@@ -191,7 +211,7 @@ func (s *Server) controllers() corev1.PodList {
 			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
 		}}
 	}
-	return corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{pod}}
+	return pod
 }
 
 func (s *Server) pods(namespace string) corev1.PodList {
