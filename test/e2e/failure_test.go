@@ -87,12 +87,16 @@ func testAPIServerAway(t *testing.T, s *suite) {
 	}
 	tr := s.trace(t, "trace", "exec", "-n", namespace)
 	tr.awaitMore("count-node1", "count-node2")
+	t.Cleanup(func() { require.NoError(t, s.APIServer.Start()) })
 	require.NoError(t, s.APIServer.Stop())
 	time.Sleep(outage)
 	require.NoError(t, s.APIServer.Start())
 	require.NoError(t, s.AwaitAPIServer(t.Context()))
+	back := time.Now()
 	tr.awaitMore("count-node1", "count-node2")
+	t.Logf("events again %.1f s after the API server", time.Since(back).Seconds())
 	tr.stop()
+	t.Logf("the user was told:\n%s", tr.said)
 	for _, n := range s.Nodes {
 		requireCounted(t, tr, "count-"+n.Name)
 	}
@@ -119,22 +123,40 @@ func number(t *testing.T, e line) (n int) {
 	return n
 }
 
-// testContainerdRestarts restarts the container runtime of a node.
+// testContainerdRestarts restarts the container runtime of each node. Where the
+// controller is, that breaks the plugin's connection, which comes back.
 func testContainerdRestarts(t *testing.T, s *suite) {
 	namespace := s.namespace(t)
 	pods := s.tickOnEachNode(t, namespace)
 	tr := s.trace(t, "trace", "exec", "-n", namespace)
 	tr.awaitMore(pods...)
-	node := s.Nodes[0]
-	require.NoError(t, node.Containerd.Stop())
-	tr.awaitMore(pods...)
-	require.NoError(t, node.Containerd.Start())
-	require.NoError(t, node.AwaitContainerd(t.Context()))
-	s.start(t, namespace, workload("after", node.Name, "/bin/true after-mark; sleep 1000"))
-	e := tr.await(1, marked("after-mark"))[0]
-	require.Equal(t, []string{node.Name, "after", "main"}, []string{e.Node, e.Pod, e.Container}, e)
-	tr.awaitMore(pods...)
+	controller := s.controllerNode(t)
+	for _, node := range s.Nodes {
+		t.Cleanup(func() { require.NoError(t, node.Containerd.Start()) })
+		require.NoError(t, node.Containerd.Stop())
+		if node.Name != controller {
+			tr.awaitMore(pods...)
+		}
+		require.NoError(t, node.Containerd.Start())
+		require.NoError(t, node.AwaitContainerd(t.Context()))
+		mark := "after-" + node.Name
+		s.start(t, namespace, workload(mark, node.Name, "/bin/true "+mark+"; sleep 1000"))
+		e := tr.await(1, marked(mark))[0]
+		require.Equal(t, []string{node.Name, mark, "main"}, []string{e.Node, e.Pod, e.Container}, e)
+		tr.awaitMore(pods...)
+	}
 	tr.stop()
 	tr.requireNoLoss()
-	require.Empty(t, tr.all(func(e line) bool { return !strings.HasPrefix(e.Pod, "tick-") && e.Pod != "after" }))
+	require.Empty(t, tr.all(func(e line) bool { return !strings.HasPrefix(e.Pod, "tick-") && !strings.HasPrefix(e.Pod, "after-") }))
+}
+
+// controllerNode is the node that the controller runs on.
+func (s *suite) controllerNode(t *testing.T) string {
+	t.Helper()
+	pods, err := s.Client.CoreV1().Pods(installed).List(t.Context(), metav1.ListOptions{
+		LabelSelector: "app.kubernetes.io/component=controller",
+	})
+	require.NoError(t, err)
+	require.Len(t, pods.Items, 1)
+	return pods.Items[0].Spec.NodeName
 }

@@ -43,6 +43,8 @@ func testScenarios(t *testing.T, s *suite) {
 	for _, spec := range catalog {
 		all, err := scenario.Load(gadgets.Scenarios(), spec.Name)
 		require.NoError(t, err)
+		// These nodes are parts of a machine.
+		all = slices.DeleteFunc(all, func(s scenario.Scenario) bool { return s.Machine })
 		for i, group := range byParams(all) {
 			pod := fmt.Sprintf("%s-%d", strings.ReplaceAll(spec.Name, "_", "-"), i)
 			t.Run(pod, func(t *testing.T) {
@@ -56,9 +58,7 @@ func testScenarios(t *testing.T, s *suite) {
 func byParams(all []scenario.Scenario) [][]scenario.Scenario {
 	var groups [][]scenario.Scenario
 	for _, s := range all {
-		i := slices.IndexFunc(groups, func(g []scenario.Scenario) bool {
-			return g[0].Machine == s.Machine && maps.Equal(g[0].Params, s.Params)
-		})
+		i := slices.IndexFunc(groups, func(g []scenario.Scenario) bool { return maps.Equal(g[0].Params, s.Params) })
 		if i < 0 {
 			groups = append(groups, nil)
 			i = len(groups) - 1
@@ -73,9 +73,6 @@ func runScenarios(t *testing.T, s *suite, conn *client.Conn, spec *gadget.Spec, 
 	start := &wire.Start{
 		Gadget: spec.Name, Params: group[0].Params, Nodes: []string{node},
 		Selector: &wire.Selector{Namespaces: []string{namespace}, Pods: []string{pod}},
-	}
-	if group[0].Machine {
-		start.Selector = &wire.Selector{Host: true}
 	}
 	switch spec.Source.Kind {
 	case gadget.Table:

@@ -90,8 +90,11 @@ func (p place) daemon(name string, argv ...string) (*Process, error) {
 
 func (p *Process) logFile() string { return filepath.Join(p.logs, p.Name+".log") }
 
-// Start starts it. Its log goes on.
+// Start starts it, unless it runs. Its log goes on.
 func (p *Process) Start() error {
+	if p.done != nil && p.running() == nil {
+		return nil
+	}
 	log, err := os.OpenFile(p.logFile(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
