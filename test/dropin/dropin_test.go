@@ -28,7 +28,7 @@ func TestGadgetIsAFolder(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	tree := t.TempDir()
-	for _, part := range []string{"cmd", "gadgets", "hack", "pkg"} {
+	for _, part := range []string{"charts", "cmd", "gadgets", "hack", "pkg"} {
 		require.NoError(t, os.CopyFS(filepath.Join(tree, part), os.DirFS(filepath.Join(root, part))))
 	}
 	for _, file := range []string{"go.mod", "go.sum"} {

@@ -74,19 +74,25 @@ func TestPodOfRealContainerd(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, container.ErrNotFound)
 	d.Restart(t)
+	awaitCRI(t, criapi.NewRuntimeServiceClient(conn))
 	require.Eventually(t, func() bool { _, err := r.Lookup(t.Context(), web); return err == nil }, 10*time.Second, 10*time.Millisecond)
 	check()
+}
+
+// awaitCRI waits for CRI, which is served a moment after containerd itself.
+func awaitCRI(t *testing.T, client criapi.RuntimeServiceClient) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		response, err := client.Status(t.Context(), &criapi.StatusRequest{})
+		return err == nil && response.GetStatus().GetConditions()[0].GetStatus()
+	}, 30*time.Second, 10*time.Millisecond)
 }
 
 // runPod runs a pod of a container and its sandbox until the test ends.
 func runPod(t *testing.T, conn *grpc.ClientConn) (sandbox, web string) {
 	t.Helper()
 	client := criapi.NewRuntimeServiceClient(conn)
-	// CRI is served a moment after containerd itself.
-	require.Eventually(t, func() bool {
-		response, err := client.Status(t.Context(), &criapi.StatusRequest{})
-		return err == nil && response.GetStatus().GetConditions()[0].GetStatus()
-	}, 10*time.Second, 10*time.Millisecond)
+	awaitCRI(t, client)
 	labels := map[string]string{"io.kubernetes.pod.name": "cart-1", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "uid-1"}
 	config := &criapi.PodSandboxConfig{
 		Metadata:     &criapi.PodSandboxMetadata{Name: "cart-1", Namespace: "shop", Uid: "uid-1"},
