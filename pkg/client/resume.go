@@ -22,19 +22,35 @@ const attemptTimeout = 10 * time.Second
 // errForgotten says that the relay doesn't know the session any more.
 var errForgotten = errors.New("the relay doesn't know the session any more")
 
-// resume connects again, and goes on with the session where it broke, or begins
-// another if the relay has forgotten it.
-func (r *Run) resume() error {
-	delay := backoff.ExponentialBackOff{
-		InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second,
+// outage is a time without a connection.
+type outage struct {
+	// reason is why the connection broke, told the last reason why there is none.
+	reason error
+	told   string
+	delay  backoff.ExponentialBackOff
+	// deadline is when it is given up.
+	deadline time.Time
+}
+
+func newOutage(reason error, patience time.Duration) *outage {
+	return &outage{
+		reason: reason, told: reason.Error(), deadline: time.Now().Add(patience),
+		delay: backoff.ExponentialBackOff{
+			InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second,
+		},
 	}
-	deadline := time.Now().Add(r.conn.retry)
+}
+
+// resume connects again, and goes on with the session where it broke, or begins
+// another if the relay has forgotten it. When there is another reason why that isn't
+// possible yet, it returns to tell it, and wants to be called again.
+func (r *Run) resume() error {
 	for {
 		if err := context.Cause(r.ctx); err != nil {
 			return err
 		}
 		if r.stopping.Err() != nil {
-			return fmt.Errorf("the run was stopped while its connection was broken: %w", r.broken)
+			return fmt.Errorf("the run was stopped while its connection was broken: %w", r.broken.reason)
 		}
 		again, err := r.attempt()
 		if err == nil {
@@ -44,12 +60,17 @@ func (r *Run) resume() error {
 		if !again {
 			return err
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(r.broken.deadline) {
 			return fmt.Errorf("the connection broke, and none could be made for %s: %w", r.conn.retry, err)
 		}
 		select {
 		case <-r.stopping.Done():
-		case <-time.After(delay.NextBackOff()):
+		case <-time.After(r.broken.delay.NextBackOff()):
+		}
+		if text := err.Error(); text != r.broken.told {
+			r.broken.told = text
+			r.pending = append(r.pending, notice("not connected yet: "+text))
+			return nil
 		}
 	}
 }

@@ -24,7 +24,10 @@ func TestBrokenRunIsResumed(t *testing.T) {
 			from(0, 1, session("s", "a", "b")), from(1, 2, headerOf("a")), from(2, 2, headerOf("b")),
 			from(0, 3, records(0, 1)), from(1, 3, lossOf(&wire.Loss{Kernel: 3})),
 		}, end: lost},
-		{end: lost}, // The first attempt doesn't succeed.
+		// The first attempts don't succeed.
+		{end: lost},
+		{end: status.Error(codes.Unavailable, "gone fishing")},
+		{end: status.Error(codes.Unavailable, "gone fishing")},
 		{answers: []*wire.RunResponse{
 			resumed, from(1, 0, headerOf("a")), from(3, 0, headerOf("c")),
 			from(0, 5, records(0, 1)), // Has arrived, or is counted as missed.
@@ -37,6 +40,7 @@ func TestBrokenRunIsResumed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"session s", "header of a", "batch", "connection lost: EOF; connecting again",
+		"not connected yet: gone fishing",
 		"session s", "header of a", "header of c", "batch", "end of a", "end",
 	}, got, "what had arrived isn't handed out twice")
 	require.Equal(t, Counts{Received: 2, Missing: 5, Kernel: 3}, run.Counts())

@@ -28,8 +28,9 @@ type Run struct {
 	// last is the sequence of the last message that arrived.
 	last   uint64
 	missed Missed
-	// broken is why the stream has ended without the relay's wanting it.
-	broken error
+	// broken is set from the end of a stream that the relay didn't want to end until
+	// there is another.
+	broken *outage
 	// release ends the present stream.
 	release context.CancelFunc
 	// pending is what Next returns before it reads on.
@@ -243,7 +244,7 @@ func (r *Run) failed(err error) (*wire.RunResponse, error) {
 	if r.conn.relay == nil || status.Code(err) != codes.Unavailable {
 		return nil, text
 	}
-	r.broken = text
+	r.broken = newOutage(text, r.conn.retry)
 	r.missed.Breaks++
 	return notice(fmt.Sprintf("connection lost: %v; connecting again", text)), nil
 }

@@ -192,6 +192,29 @@ func TestAnotherRelayIsBetterThanNone(t *testing.T) {
 	require.Equal(t, map[string]int{clustertest.Controller: 1 + 5, "another": 1}, asked)
 }
 
+// TestAPIServerThatComesBack is used again, within seconds.
+func TestAPIServerThatComesBack(t *testing.T) {
+	s := clustertest.New(t, &relay{})
+	c, err := cluster.Open(cluster.Options{Flags: flagsFor(s)})
+	require.NoError(t, err)
+	conn, err := c.Connect(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Nodes(t.Context())
+	require.NoError(t, err)
+	s.Down()
+	for range 20 {
+		_, err = conn.Nodes(t.Context())
+		require.Error(t, err)
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.Up(t)
+	require.Eventually(t, func() bool {
+		_, err = conn.Nodes(t.Context())
+		return err == nil
+	}, 10*time.Second, 50*time.Millisecond, "%v", err)
+}
+
 func TestKubeconfigWithoutAClusterIsAMistake(t *testing.T) {
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	t.Setenv("HOME", t.TempDir())

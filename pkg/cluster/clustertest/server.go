@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -47,6 +48,7 @@ type Server struct {
 	// Identity is whose certificate the relay shows.
 	Identity pki.Identity
 
+	api       *httptest.Server
 	authority *pki.Authority
 	relay     *bufconn.Listener
 
@@ -75,11 +77,10 @@ func New(tb testing.TB, relay wire.RelayServer) *Server {
 	served := make(chan error, 1)
 	go func() { served <- grpcServer.Serve(s.relay) }()
 
-	api := httptest.NewTLSServer(http.HandlerFunc(s.serve))
-	s.writeKubeconfig(tb, api)
+	s.api = httptest.NewTLSServer(http.HandlerFunc(s.serve))
+	s.writeKubeconfig(tb, s.api)
 	tb.Cleanup(func() {
-		s.Break()
-		api.Close()
+		s.Down()
 		grpcServer.Stop()
 		require.NoError(tb, <-served)
 	})
@@ -138,6 +139,22 @@ func (s *Server) Break() {
 		_ = end()
 	}
 	s.forwards = nil
+}
+
+// Down ends the API server, and all that goes through it.
+func (s *Server) Down() {
+	s.Break()
+	s.api.CloseClientConnections()
+	s.api.Close()
+}
+
+// Up starts it again where it was.
+func (s *Server) Up(tb testing.TB) {
+	tb.Helper()
+	listener, err := net.Listen("tcp", s.api.Listener.Addr().String())
+	require.NoError(tb, err)
+	s.api = &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(s.serve)}}
+	s.api.StartTLS()
 }
 
 // serve is the API server.
