@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,8 +48,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// name is that of the cgroups.
-func (o Options) name() string { return filepath.Base(o.Dir) }
+// name is that of the cgroups: clusters of two directories never share one.
+func (o Options) name() string {
+	hash := fnv.New32a()
+	hash.Write([]byte(o.Dir))
+	return fmt.Sprintf("%s-%08x", filepath.Base(o.Dir), hash.Sum32())
+}
 
 func (o Options) logf(format string, args ...any) {
 	if o.Log != nil {

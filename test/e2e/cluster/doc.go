@@ -7,8 +7,7 @@
 // mounts and host name, and its cgroups and files below a directory of the
 // cluster, so nothing of the machine changes but for what is listed here:
 //
-//   - cgroups /NAME in every hierarchy that is mounted, NAME being the last element
-//     of [Options].Dir,
+//   - cgroups in every hierarchy that is mounted, with a name made of [Options].Dir,
 //   - the directory and its lock file.
 //
 // [Main] is the way in. It starts the calling program once more in network and
