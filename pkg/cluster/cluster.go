@@ -165,32 +165,52 @@ func (c *Cluster) reached(err error) {
 	}
 }
 
-// controller finds a pod of the relay that is ready: the last one, if it still is.
-func (c *Cluster) controller(ctx context.Context) (string, error) {
+// controller finds a pod of the relay: the last one, if it is still ready. If none is
+// ready, it returns one that runs all the same, and a doubt: after an outage of the API
+// server it may take a minute until it knows how pods are.
+func (c *Cluster) controller(ctx context.Context) (pod string, doubt, err error) {
 	list, err := c.api.CoreV1().Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: controllerLabels})
 	if apierrors.IsForbidden(err) {
-		return "", c.forbidden("list pods", err)
+		return "", nil, c.forbidden("list pods", err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("looking for the controller: %w", err)
+		return "", nil, fmt.Errorf("looking for the controller: %w", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var there []string
-	for i := range list.Items {
-		if ready(&list.Items[i]) {
-			there = append(there, list.Items[i].Name)
-		}
+	there := namesWhere(list.Items, ready)
+	if len(there) == 0 {
+		doubt = c.notReady(list.Items)
+		there = namesWhere(list.Items, running)
 	}
 	if len(there) == 0 {
-		return "", c.notReady(list.Items)
+		return "", nil, doubt
 	}
+	return c.choose(there), doubt, nil
+}
+
+// choose stays with the last pod as long as there is patience for it.
+func (c *Cluster) choose(there []string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if slices.Contains(there, c.pod) && c.failures < patience {
-		return c.pod, nil
+		return c.pod
 	}
 	others := slices.DeleteFunc(slices.Clone(there), func(name string) bool { return name == c.pod })
 	c.pod, c.failures = append(others, there...)[0], 0
-	return c.pod, nil
+	return c.pod
+}
+
+func namesWhere(pods []corev1.Pod, is func(*corev1.Pod) bool) []string {
+	var names []string
+	for i := range pods {
+		if is(&pods[i]) {
+			names = append(names, pods[i].Name)
+		}
+	}
+	return names
+}
+
+func running(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning
 }
 
 func (c *Cluster) forbidden(what string, err error) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/metadata"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
@@ -143,8 +144,13 @@ func TestWhatIsInTheWayIsSaid(t *testing.T) {
 			},
 			[]string{"you may not create pods/portforward in namespace nodegadget", "nodegadget-connect"},
 		},
-		{"no controller ready", func(s *clustertest.Server) { s.NotReady = true }, []string{
+		{"no controller ready", func(s *clustertest.Server) { s.Phase, s.Waiting = corev1.PodPending, "ImagePullBackOff" }, []string{
 			"no controller is ready in namespace nodegadget: pod " + clustertest.Controller + " is Pending, ImagePullBackOff",
+		}},
+		{"controller not ready, and not there", func(s *clustertest.Server) {
+			s.Phase, s.Waiting, s.ClosedPort = corev1.PodRunning, "CrashLoopBackOff", true
+		}, []string{
+			"no controller is ready in namespace nodegadget: pod " + clustertest.Controller + " is Running, CrashLoopBackOff",
 		}},
 		{"nobody listens", func(s *clustertest.Server) { s.ClosedPort = true }, []string{"connection refused"}},
 		{"somebody else", func(s *clustertest.Server) { s.Identity = "spiffe://nodegadget.dev/agent/node1" }, []string{
@@ -190,6 +196,14 @@ func TestAnotherRelayIsBetterThanNone(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int{clustertest.Controller: 1 + 5, "another": 1}, asked)
+}
+
+// TestControllerThatIsNotKnownToBeReady is reached if it can be.
+func TestControllerThatIsNotKnownToBeReady(t *testing.T) {
+	s := clustertest.New(t, &relay{})
+	s.Phase = corev1.PodRunning
+	_, err := ask(t, flagsFor(s))
+	require.NoError(t, err)
 }
 
 // TestAPIServerThatComesBack is used again, within seconds.

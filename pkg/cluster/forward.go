@@ -21,10 +21,20 @@ import (
 
 // dial connects to the relay's port of a pod, through the API server.
 func (c *Cluster) dial(ctx context.Context) (net.Conn, error) {
-	pod, err := c.controller(ctx)
+	pod, doubt, err := c.controller(ctx)
 	if err != nil {
 		return nil, err
 	}
+	conn, err := c.dialPod(ctx, pod)
+	c.reached(err)
+	if err != nil {
+		return nil, errors.Join(doubt, err)
+	}
+	conn.doubt = doubt
+	return conn, nil
+}
+
+func (c *Cluster) dialPod(ctx context.Context, pod string) (*forwarded, error) {
 	type result struct {
 		conn *forwarded
 		err  error
@@ -37,13 +47,8 @@ func (c *Cluster) dial(ctx context.Context) (net.Conn, error) {
 	}()
 	select {
 	case r := <-done:
-		c.reached(r.err)
-		if r.err != nil {
-			return nil, r.err
-		}
-		return r.conn, nil
+		return r.conn, r.err
 	case <-ctx.Done():
-		c.reached(ctx.Err())
 		go func() {
 			if r := <-done; r.conn != nil {
 				r.conn.Close()
@@ -112,6 +117,8 @@ type forwarded struct {
 	session httpstream.Connection
 	data    httpstream.Stream
 	address address
+	// doubt is why the pod may not be able to serve, nil if it seemed to be.
+	doubt error
 	// failure is what the kubelet has to say of the connection's end, when told is closed.
 	failure error
 	told    chan struct{}
@@ -167,7 +174,7 @@ func (f *forwarded) why(err error) error {
 	if f.failure == nil {
 		return err
 	}
-	return fmt.Errorf("forwarding to pod %s: %w", f.address, f.failure)
+	return errors.Join(f.doubt, fmt.Errorf("forwarding to pod %s: %w", f.address, f.failure))
 }
 
 // Read is part of net.Conn.

@@ -39,8 +39,10 @@ type Server struct {
 	Pods, Namespaces, Nodes []metav1.ObjectMeta
 	// Controllers are names of pods with the relay beside the first.
 	Controllers []string
-	// NotReady keeps the controller's pod from being ready.
-	NotReady bool
+	// Phase is that of controllers' pods which aren't ready; empty if they are. Waiting
+	// is what their container waits for.
+	Phase   corev1.PodPhase
+	Waiting string
 	// NoWebSockets lets only SPDY through.
 	NoWebSockets bool
 	// ClosedPort makes the kubelet say that nobody listens at the pod's port.
@@ -221,11 +223,11 @@ func (s *Server) controller(name string) corev1.Pod {
 	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "nodegadget", Name: name}}
 	pod.Status.Phase = corev1.PodRunning
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	if s.NotReady {
-		pod.Status.Phase = corev1.PodPending
+	if s.Phase != "" {
+		pod.Status.Phase = s.Phase
 		pod.Status.Conditions[0].Status = corev1.ConditionFalse
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
-			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: s.Waiting}},
 		}}
 	}
 	return pod
