@@ -22,7 +22,7 @@ type Options struct {
 	// Resolver is asked about containers. Without one no more is known of them than
 	// their cgroups' paths say.
 	Resolver Resolver
-	// ResolveTimeout is how long a container may be Pending; 0 is 2 seconds.
+	// ResolveTimeout is how long a container may be Pending; 0 is 4 seconds.
 	ResolveTimeout time.Duration
 	// Grace is how long a removed cgroup stays known; 0 is 30 seconds.
 	Grace time.Duration
@@ -39,7 +39,7 @@ type Options struct {
 
 const (
 	defaultCgroups        = "/sys/fs/cgroup"
-	defaultResolveTimeout = 2 * time.Second
+	defaultResolveTimeout = 4 * time.Second
 	defaultGrace          = 30 * time.Second
 	defaultMaxGone        = 4096
 )

@@ -14,7 +14,7 @@ import (
 const (
 	// DefaultHold is how long a record waits for its container to become known: longer
 	// than the registry asks the runtime, so that a busy node still gets its answer.
-	DefaultHold = 3 * time.Second
+	DefaultHold = 5 * time.Second
 	// DefaultHoldBytes is how much memory waiting records may take.
 	DefaultHoldBytes = 4 << 20
 )
