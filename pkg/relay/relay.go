@@ -24,7 +24,7 @@ const (
 	DefaultWindow               = 100 * time.Millisecond
 	DefaultMemory               = 8 << 20
 	DefaultMergeMemory          = 8 << 20
-	DefaultLinger               = 30 * time.Second
+	DefaultLinger               = 90 * time.Second // an API server that restarts is away for a minute
 	DefaultStall                = 30 * time.Second
 	DefaultMaxSessions          = 32
 	DefaultMaxSessionsPerCaller = 8
