@@ -32,8 +32,23 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(cluster.Main(options(), func(c *cluster.Cluster) int {
 		shared = c
-		return m.Run()
+		code := m.Run()
+		if code != 0 {
+			keepLogs(c)
+		}
+		return code
 	}))
+}
+
+// keepLogs copies what the cluster's daemons and the guests' consoles said, which would
+// be removed with the cluster.
+func keepLogs(c *cluster.Cluster) {
+	kept := filepath.Join(images, "log")
+	if err := errors.Join(os.RemoveAll(kept), os.CopyFS(kept, os.DirFS(filepath.Join(c.Options.Dir, "log")))); err != nil {
+		say(err.Error())
+		return
+	}
+	say("logs are kept in build/e2e-mixed/log")
 }
 
 func say(text string) { fmt.Fprintln(os.Stderr, "cluster:", text) }
