@@ -23,7 +23,7 @@ import (
 
 // DefaultRetry is how long a run whose connection broke is tried to be resumed. It
 // is longer than a relay remembers a session: a restarted relay begins another.
-const DefaultRetry = 2 * time.Minute
+const DefaultRetry = 5 * time.Minute
 
 // RelayOptions say how a relay is reached.
 type RelayOptions struct {
