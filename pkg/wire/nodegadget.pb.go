@@ -1698,7 +1698,7 @@ func (*RunRequest_Stop) isRunRequest_Request() {}
 func (*RunRequest_Resume) isRunRequest_Request() {}
 
 // Resume goes on with a session whose connection broke. Only the relay knows it,
-// for half a minute, and only for the caller who began the session.
+// for a minute and a half, and only for the caller who began the session.
 type Resume struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol *Version               `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
