@@ -282,7 +282,10 @@ func TestEverythingAtOnce(t *testing.T) {
 		f.SetPods(web.Pod)
 		f.SetStale(i%2 == 0)
 		f.removeCgroup(burstable + "/" + id1)
-		f.answer(f.takeAsked())
+		asked := f.takeAsked()
+		f.mu.Lock()
+		f.answer(asked)
+		f.mu.Unlock()
 		time.Sleep(time.Millisecond)
 	}
 	close(stop)

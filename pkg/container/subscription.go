@@ -129,7 +129,8 @@ func (r *Registry) takeAsked() []uint64 {
 }
 
 // answer tells of cgroups that were asked for before all events of the tracker
-// that waited were taken, and before the tree was read again for those it lost.
+// that waited were taken, and before the tree was read again for those it lost. The
+// lock is held.
 func (r *Registry) answer(asked []uint64) {
 	if r.incomplete {
 		return

@@ -50,8 +50,8 @@ func (t *Tracer) takeTable(each func([]byte)) error {
 		fresh.Close()
 		return fmt.Errorf("exchanging tables: %w", err)
 	}
-	old := t.maps[t.source.Map]
-	t.maps[t.source.Map] = fresh
+	old := t.table
+	t.table = fresh
 	defer old.Close()
 
 	var key, value []byte

@@ -15,11 +15,14 @@ import (
 // Tracer is a gadget that is loaded and attached. Its methods may be called
 // concurrently, but Run only once.
 type Tracer struct {
-	source   gadget.Source
-	opts     Options
-	size     uint32
-	usePerf  bool
-	maps     map[string]*ebpf.Map
+	source  gadget.Source
+	opts    Options
+	size    uint32
+	usePerf bool
+	maps    map[string]*ebpf.Map
+	// table is what programs add to now. Only Run and Close touch it, whereas maps may
+	// be read at any time and stay as they are.
+	table    *ebpf.Map
 	template *ebpf.MapSpec
 	buffer   *buffer
 	attached []attachment
@@ -66,6 +69,10 @@ func Open(object *gadget.Object, opts Options) (*Tracer, error) {
 		t.choices = append(t.choices, choice)
 	}
 	l.closeMaps(t.source.Map, lostMap, containersMap, tableMap)
+	if t.source.Kind == gadget.Table {
+		t.table = t.maps[t.source.Map]
+		delete(t.maps, t.source.Map)
+	}
 	return t, nil
 }
 
@@ -163,6 +170,9 @@ func (t *Tracer) Close() {
 	t.attached = nil
 	if t.buffer != nil {
 		t.buffer.close()
+	}
+	if t.table != nil {
+		t.table.Close()
 	}
 	for _, m := range t.maps {
 		m.Close()
