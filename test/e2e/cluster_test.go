@@ -27,10 +27,10 @@ func TestCluster(t *testing.T) {
 		{"Helm", testHelm},
 		{"Deploy", testDeploy},
 		{"Status", testStatus},
+		{"Plugin", testPlugin},
 		{"Doctor", testDoctor},
 		{"FirstEvent", testFirstEvent},
 		{"Scenarios", testScenarios},
-		{"ShortLived", testShortLived},
 		{"SharedNamespaces", testSharedNamespaces},
 		{"KindsOfContainers", testKindsOfContainers},
 		{"StaticPod", testStaticPod},
@@ -42,8 +42,9 @@ func TestCluster(t *testing.T) {
 		{"AgentKilled", testAgentKilled},
 		{"AgentDeleted", testAgentDeleted},
 		{"ContainerdRestarts", testContainerdRestarts},
-		{"APIServerAway", testAPIServerAway},
+		{"ShortLived", testShortLived},
 		{"Density", testDensity},
+		{"APIServerAway", testAPIServerAway},
 		{"Undeploy", testUndeploy},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })

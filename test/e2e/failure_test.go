@@ -96,6 +96,7 @@ func testAPIServerAway(t *testing.T, s *suite) {
 	back := time.Now()
 	tr.awaitMore("count-node1", "count-node2")
 	t.Logf("events again %.1f s after the API server", time.Since(back).Seconds())
+	require.NoError(t, s.RestartWatchers())
 	tr.stop()
 	tr.requireNoLoss()
 	for _, n := range s.Nodes {

@@ -39,10 +39,14 @@ rbac:
 func testHelm(t *testing.T, s *suite) {
 	config := s.helmInstall(t)
 	s.awaitInstalled(t)
-	s.run(t, "status")
+	tests := action.NewReleaseTesting(config)
+	tests.Timeout = patience
+	_, finish, err := tests.Run("nodegadget")
+	require.NoError(t, err, "helm test")
+	require.NoError(t, finish())
 	uninstall := action.NewUninstall(config)
 	uninstall.WaitStrategy, uninstall.Timeout = kube.HookOnlyStrategy, patience
-	_, err := uninstall.Run("nodegadget")
+	_, err = uninstall.Run("nodegadget")
 	require.NoError(t, err)
 	s.awaitEmpty(t)
 }

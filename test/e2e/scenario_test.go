@@ -48,6 +48,7 @@ func testScenarios(t *testing.T, s *suite) {
 		for i, group := range byParams(all) {
 			pod := fmt.Sprintf("%s-%d", strings.ReplaceAll(spec.Name, "_", "-"), i)
 			t.Run(pod, func(t *testing.T) {
+				t.Parallel()
 				runScenarios(t, s, conn, &spec, namespace, pod, s.Nodes[i%nodes].Name, group)
 			})
 		}

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,6 +20,17 @@ func testStatus(t *testing.T, s *suite) {
 		require.Regexp(t, `(?m)^`+n.Name+`\s.*in-kernel`, text)
 	}
 	require.Contains(t, text, "containerd")
+}
+
+// testPlugin lets kubectl find the plugin, as users call it.
+func testPlugin(t *testing.T, s *suite) {
+	bin, err := filepath.Abs(programs)
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), s.Options.Hyperkube, "kubectl", "gadget", "status")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig, "PATH="+bin)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), s.Nodes[1].Name)
 }
 
 // testDoctor wants a verdict on every node.

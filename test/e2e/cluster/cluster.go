@@ -74,10 +74,11 @@ type Cluster struct {
 	// APIServer may be stopped and started; see AwaitAPIServer.
 	APIServer *Process
 
-	programs  programs
-	authority *authority
-	machines  []*Machine
-	begin     time.Time
+	programs    programs
+	authority   *authority
+	controllers []*Process
+	machines    []*Machine
+	begin       time.Time
 }
 
 // up brings the cluster up in the namespaces of this process.

@@ -4,9 +4,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -140,28 +142,46 @@ func (c *Cluster) AwaitAPIServer(ctx context.Context, needed ...*Process) error 
 func (c *Cluster) startControllers(place place) error {
 	pki := c.path("pki")
 	config := pki + "/controller-manager.kubeconfig"
-	if _, err := place.daemon("kube-controller-manager", c.Options.Hyperkube, "kube-controller-manager",
+	manager, err := place.daemon("kube-controller-manager", c.Options.Hyperkube, "kube-controller-manager",
 		"--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials=true",
 		"--service-account-private-key-file="+pki+"/sa.key", "--root-ca-file="+pki+"/ca.crt",
 		"--cluster-signing-cert-file="+pki+"/ca.crt", "--cluster-signing-key-file="+pki+"/ca.key",
 		"--cluster-cidr="+allPods, "--allocate-node-cidrs=false", "--node-monitor-grace-period=20s",
 		// By default it takes five seconds to start all of its controllers.
-		"--kube-api-qps=500", "--kube-api-burst=1000"); err != nil {
+		"--kube-api-qps=500", "--kube-api-burst=1000")
+	if err != nil {
 		return err
 	}
 	config = pki + "/scheduler.kubeconfig"
-	if _, err := place.daemon("kube-scheduler", c.Options.Hyperkube, "kube-scheduler",
+	scheduler, err := place.daemon("kube-scheduler", c.Options.Hyperkube, "kube-scheduler",
 		"--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
-		"--bind-address=127.0.0.1", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000"); err != nil {
+		"--bind-address=127.0.0.1", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000")
+	if err != nil {
 		return err
 	}
 	corefile := c.path("Corefile")
 	if err := writeConfig(corefile, "Corefile", struct{ Kubeconfig string }{pki + "/coredns.kubeconfig"}); err != nil {
 		return err
 	}
-	_, err := place.daemon("coredns", c.Options.Hyperkube, "coredns", "-conf", corefile)
+	dns, err := place.daemon("coredns", c.Options.Hyperkube, "coredns", "-conf", corefile)
+	c.controllers = []*Process{manager, scheduler, dns}
 	return err
+}
+
+// RestartWatchers starts again what watches the API server. After that was away for long,
+// they try once a minute whether it is back.
+func (c *Cluster) RestartWatchers() error {
+	watchers := slices.Clone(c.controllers)
+	for _, n := range c.Nodes {
+		watchers = append(watchers, n.Kubelet, n.Proxy)
+	}
+	for _, p := range watchers {
+		if err := errors.Join(p.Stop(), p.Start()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // path is that of a file of the cluster.
