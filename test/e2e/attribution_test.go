@@ -13,12 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-const (
-	// shortPods is how many pods testShortLived makes, all at the same time.
-	shortPods = 200
-	// manyPatience is how long hundreds of pods may take.
-	manyPatience = 5 * time.Minute
-)
+// shortPods is how many pods testShortLived makes, all at the same time.
+const shortPods = 200
 
 // testShortLived traces pods whose containers end after three executions, within some
 // ten milliseconds. Every execution must be shown, with the pod that it names itself.
@@ -48,6 +44,7 @@ func testShortLived(t *testing.T, s *suite) {
 	}
 	require.Empty(t, tr.all(func(e line) bool { return e.Namespace == "" }), "events without a pod")
 	tr.requireNoLoss()
+	s.clear(t, namespace)
 }
 
 func shortName(i int) string { return fmt.Sprintf("short-%03d", i) }

@@ -34,7 +34,7 @@ func testDensity(t *testing.T, s *suite) {
 		require.NoError(t, err)
 	}
 	tr.awaitFor(manyPatience, densePods, func(e line) bool { return e.Comm == "true" })
-	eventually(t, func() error {
+	eventuallyIn(t, manyPatience, func() error {
 		pods, err := s.Client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "status.phase=Running"})
 		if err == nil && len(pods.Items) < densePods {
 			err = fmt.Errorf("%d pods run", len(pods.Items))
@@ -53,6 +53,7 @@ func testDensity(t *testing.T, s *suite) {
 	size := s.agentMemory(t, 0)
 	t.Logf("the agent has %.1f MB resident", float64(size)/1e6)
 	require.LessOrEqual(t, size, int64(maxResident))
+	s.clear(t, namespace)
 }
 
 var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)

@@ -18,8 +18,12 @@ import (
 	"nodegadget.dev/test/e2e/image"
 )
 
-// patience is how long anything may take that the cluster does by itself.
-const patience = time.Minute
+const (
+	// patience is how long anything may take that the cluster does by itself.
+	patience = time.Minute
+	// manyPatience is how long hundreds of pods may take.
+	manyPatience = 5 * time.Minute
+)
 
 // suite is what all tests share.
 type suite struct {
@@ -28,6 +32,11 @@ type suite struct {
 
 // eventually tries until there is no error.
 func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	eventuallyIn(t, patience, try)
+}
+
+func eventuallyIn(t *testing.T, patience time.Duration, try func() error) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		err := try()
@@ -109,6 +118,21 @@ func (s *suite) remove(t *testing.T, namespace, name string) {
 	t.Helper()
 	require.NoError(t, s.Client.CoreV1().Pods(namespace).Delete(t.Context(), name, metav1.DeleteOptions{}))
 	s.awaitGone(t, namespace, name)
+}
+
+// clear deletes a namespace's pods and returns when they are gone. Hundreds that end
+// would disturb the next test.
+func (s *suite) clear(t *testing.T, namespace string) {
+	t.Helper()
+	pods := s.Client.CoreV1().Pods(namespace)
+	require.NoError(t, pods.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
+	eventuallyIn(t, manyPatience, func() error {
+		list, err := pods.List(t.Context(), metav1.ListOptions{})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d pods are left", len(list.Items))
+		}
+		return err
+	})
 }
 
 func (s *suite) awaitGone(t *testing.T, namespace, name string) {
