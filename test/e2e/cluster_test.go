@@ -38,6 +38,7 @@ func TestCluster(t *testing.T) {
 		{"Restart", testRestart},
 		{"Selectors", testSelectors},
 		{"LiveLabels", testLiveLabels},
+		{"Host", testHost},
 		{"Tenants", testTenants},
 		{"AgentKilled", testAgentKilled},
 		{"AgentDeleted", testAgentDeleted},

@@ -96,12 +96,12 @@ func testAPIServerAway(t *testing.T, s *suite) {
 	back := time.Now()
 	tr.awaitMore("count-node1", "count-node2")
 	t.Logf("events again %.1f s after the API server", time.Since(back).Seconds())
-	require.NoError(t, s.RestartWatchers())
 	tr.stop()
 	tr.requireNoLoss()
 	for _, n := range s.Nodes {
 		requireCounted(t, tr, "count-"+n.Name)
 	}
+	require.NoError(t, s.RestartWatchers())
 }
 
 // requireCounted wants a pod's numbers without a gap.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +123,8 @@ func testTenants(t *testing.T, s *suite) {
 		tr.await(10, func(e line) bool { return e.Namespace == mine })
 		tr.stop()
 		require.Empty(t, tr.all(func(e line) bool { return e.Namespace != mine }))
+		// Who may do everything may be anybody, and then may no more than they.
+		refused(t, s.Kubeconfig, "trace", "exec", "-n", other, "--timeout", "5s", "--as", []string{"alice", "bob"}[i], "--as-group", tracers)
 		for _, flags := range [][]string{
 			{"-n", other},
 			{"-A"},
@@ -133,6 +136,23 @@ func testTenants(t *testing.T, s *suite) {
 			refused(t, kubeconfig, append([]string{"trace", "exec", "-o", "json", "--timeout", "5s"}, flags...)...)
 		}
 	}
+}
+
+// testHost traces what runs on the nodes outside of containers, each node its own: though
+// here both share a kernel.
+func testHost(t *testing.T, s *suite) {
+	namespace := s.namespace(t)
+	tr := s.trace(t, "trace", "exec", "-A", "--host")
+	for _, n := range s.Nodes {
+		pod := s.start(t, namespace, workload("on-"+n.Name, n.Name, "sleep 1000"))
+		_, id, _ := strings.Cut(pod.Status.ContainerStatuses[0].ContainerID, "://")
+		// runc is told the id of the container that it is to make.
+		for _, e := range tr.await(1, func(e line) bool { return e.Pod == "" && e.has(id) && e.has("create") }) {
+			require.Equal(t, n.Name, e.Node, e)
+		}
+	}
+	tr.stop()
+	tr.requireNoLoss()
 }
 
 // refused wants the plugin to fail, to say that it is forbidden, and to show nothing.

@@ -122,6 +122,7 @@ func (c *Cluster) makeClient() error {
 	}
 	// Tests ask often and at once.
 	c.Config.QPS, c.Config.Burst = 200, 400
+	c.Config.WarningHandler = rest.NoWarnings{}
 	c.Client, err = kubernetes.NewForConfig(c.Config)
 	return err
 }
