@@ -32,7 +32,8 @@ func testShortLived(t *testing.T, s *suite) {
 	tr.awaitFor(manyPatience, shortPods, func(e line) bool { return e.Comm == "true" && e.has(" last-") })
 	took := time.Since(begin)
 	tr.stop()
-	t.Logf("%d pods in %.0f s: %.1f a second", shortPods, took.Seconds(), shortPods/took.Seconds())
+	note("%d pods in %.0f s: %.1f a second", shortPods, took.Seconds(), shortPods/took.Seconds())
+	var lives []time.Duration
 	for i := range shortPods {
 		name := shortName(i)
 		// The script, which has both words, and what it executes.
@@ -41,7 +42,11 @@ func testShortLived(t *testing.T, s *suite) {
 		for _, e := range mine {
 			require.Equal(t, []string{s.Nodes[i%nodes].Name, namespace, name, "main"}, []string{e.Node, e.Namespace, e.Pod, e.Container}, e)
 		}
+		lives = append(lives, mine[2].Timestamp.Sub(mine[0].Timestamp))
 	}
+	slices.Sort(lives)
+	note("from first to last execution: %.0f ms in the median, %.0f ms at most",
+		lives[shortPods/2].Seconds()*1e3, lives[shortPods-1].Seconds()*1e3)
 	require.Empty(t, tr.all(func(e line) bool { return e.Namespace == "" }), "events without a pod")
 	tr.requireNoLoss()
 	s.clear(t, namespace)

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +49,11 @@ func TestCluster(t *testing.T) {
 		{"APIServerAway", testAPIServerAway},
 		{"Undeploy", testUndeploy},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
+		t.Run(test.name, func(t *testing.T) {
+			begin := time.Now()
+			test.run(t, s)
+			note("%5.1f s  %s", time.Since(begin).Seconds(), test.name)
+		})
 	}
 }
 
@@ -60,7 +65,7 @@ func testNodes(t *testing.T, s *suite) {
 	for i, n := range list.Items {
 		require.Equal(t, s.Nodes[i].Name, n.Name)
 		info := n.Status.NodeInfo
-		t.Logf("%s: kubelet %s, %s, Linux %s", n.Name, info.KubeletVersion, info.ContainerRuntimeVersion, info.KernelVersion)
+		note("%s: kubelet %s, %s, Linux %s", n.Name, info.KubeletVersion, info.ContainerRuntimeVersion, info.KernelVersion)
 	}
 }
 

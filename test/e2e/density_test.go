@@ -41,7 +41,7 @@ func testDensity(t *testing.T, s *suite) {
 		}
 		return err
 	})
-	t.Logf("%d pods run on %s after %.0f s", densePods, node.Name, time.Since(begin).Seconds())
+	note("%d pods run on %s after %.0f s", densePods, node.Name, time.Since(begin).Seconds())
 	tr.stop()
 	tr.requireNoLoss()
 	for i := range densePods {
@@ -51,7 +51,7 @@ func testDensity(t *testing.T, s *suite) {
 		require.Equal(t, []string{node.Name, name, "main"}, []string{events[0].Node, events[0].Pod, events[0].Container})
 	}
 	size := s.agentMemory(t, 0)
-	t.Logf("the agent has %.1f MB resident", float64(size)/1e6)
+	note("the agent has %.1f MB resident", float64(size)/1e6)
 	require.LessOrEqual(t, size, int64(maxResident))
 	s.clear(t, namespace)
 }

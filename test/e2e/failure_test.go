@@ -51,7 +51,7 @@ func testAgentKilled(t *testing.T, s *suite) {
 	tr.awaitMore(pods[1])
 	require.Less(t, time.Since(killed), 5*time.Second, "the other node must not wait")
 	tr.awaitMore(pods[0])
-	t.Logf("events of %s again after %.1f s", s.Nodes[0].Name, time.Since(killed).Seconds())
+	note("events of %s again after %.1f s", s.Nodes[0].Name, time.Since(killed).Seconds())
 	tr.stop()
 	require.Contains(t, tr.said.String(), s.Nodes[0].Name, "the node is named")
 }
@@ -95,7 +95,7 @@ func testAPIServerAway(t *testing.T, s *suite) {
 	require.NoError(t, s.AwaitAPIServer(t.Context()))
 	back := time.Now()
 	tr.awaitMore("count-node1", "count-node2")
-	t.Logf("events again %.1f s after the API server", time.Since(back).Seconds())
+	note("events again %.1f s after the API server", time.Since(back).Seconds())
 	tr.stop()
 	tr.requireNoLoss()
 	for _, n := range s.Nodes {

@@ -28,9 +28,21 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(cluster.Main(options(), func(c *cluster.Cluster) int {
 		shared = c
-		return m.Run()
+		code := m.Run()
+		for _, text := range notes {
+			say(text)
+		}
+		return code
 	}))
 }
+
+// notes are what the tests have measured. They are printed at the end: what tests log
+// is shown only if they fail.
+var notes []string
+
+func note(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+
+func say(text string) { fmt.Fprintln(os.Stderr, "cluster:", text) }
 
 // missing says what the tests lack, if they lack something.
 func missing() string {
@@ -54,6 +66,6 @@ func options() cluster.Options {
 	hyperkube, _ := cluster.FindHyperkube("hyperkube")
 	return cluster.Options{
 		Hyperkube: hyperkube.Path, Nodes: nodes, PauseImage: image.Pause, Images: image.Archives(images),
-		Log: func(text string) { fmt.Fprintln(os.Stderr, "cluster:", text) },
+		Log: say,
 	}
 }

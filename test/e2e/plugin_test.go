@@ -43,6 +43,7 @@ func (s *suite) run(t *testing.T, args ...string) string {
 type line struct {
 	Node, Namespace, Pod, Container, Image string
 	ContainerID                            string `json:"containerID"`
+	Timestamp                              time.Time
 	Comm                                   string
 	Args                                   []string
 }

@@ -40,6 +40,11 @@ func testScenarios(t *testing.T, s *suite) {
 	catalog, err := conn.Catalog(t.Context())
 	require.NoError(t, err)
 	namespace := s.namespace(t)
+	t.Run("all", func(t *testing.T) { runAll(t, s, conn, catalog, namespace) })
+}
+
+// runAll returns before the tests that it starts have ended.
+func runAll(t *testing.T, s *suite, conn *client.Conn, catalog []gadget.Spec, namespace string) {
 	for _, spec := range catalog {
 		all, err := scenario.Load(gadgets.Scenarios(), spec.Name)
 		require.NoError(t, err)

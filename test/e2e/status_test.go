@@ -61,6 +61,6 @@ func testFirstEvent(t *testing.T, s *suite) {
 		best = min(best, time.Since(tr.begun))
 		tr.stop()
 	}
-	t.Logf("first events of all nodes after %.2f s", best.Seconds())
+	note("first events of all nodes after %.2f s", best.Seconds())
 	require.Less(t, best, maxFirst)
 }

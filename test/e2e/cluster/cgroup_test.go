@@ -5,9 +5,12 @@ package cluster
 import (
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -40,6 +43,28 @@ func TestSweep(t *testing.T) {
 	for _, h := range g.all {
 		require.NoDirExists(t, filepath.Join(h.dir, opts.name()))
 	}
+}
+
+// TestLock lets one in at a time, though each removes the file.
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var all sync.WaitGroup
+	var inside atomic.Int32
+	for range 8 {
+		all.Go(func() {
+			for range 50 {
+				unlock, err := lock(path, func() {})
+				if !assert.NoError(t, err) {
+					return
+				}
+				assert.Equal(t, int32(1), inside.Add(1))
+				inside.Add(-1)
+				unlock()
+			}
+		})
+	}
+	all.Wait()
+	require.NoFileExists(t, path)
 }
 
 // TestGroupSparesOthers sends nothing to a process that isn't in the group.

@@ -53,7 +53,7 @@ func (h Hyperkube) Build(ctx context.Context, say func(string)) error {
 	if err := os.MkdirAll(filepath.Dir(h.Path), 0o755); err != nil {
 		return err
 	}
-	unlock, err := lock(h.Path + ".lock")
+	unlock, err := lock(h.Path+".lock", func() { say("waiting for another build of Kubernetes") })
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func inside(opts Options, use func(*Cluster) int) (int, error) {
 
 // supervise is the first process.
 func supervise(opts Options) (int, error) {
-	unlock, err := lock(opts.Dir + ".lock")
+	unlock, err := lock(opts.Dir+".lock", func() { opts.logf("waiting for another cluster in %s to end", opts.Dir) })
 	if err != nil {
 		return 0, err
 	}
@@ -88,21 +88,41 @@ func supervise(opts Options) (int, error) {
 	return code, nil
 }
 
-// lock makes clusters of one directory run after each other: the second waits.
-func lock(path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// lock makes clusters of one directory run after each other: the second waits, and is told.
+func lock(path string, waiting func()) (unlock func(), err error) {
+	for {
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			waiting()
+			err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+		}
+		if err != nil {
+			file.Close()
+			return nil, fmt.Errorf("locking %s: %w", path, err)
+		}
+		if isAt(file, path) {
+			return func() {
+				_ = os.Remove(path)
+				file.Close()
+			}, nil
+		}
+		// Who held it has removed it, and others may lock a new one.
+		file.Close()
+	}
+}
+
+// isAt tells whether the path still leads to the file.
+func isAt(file *os.File, path string) bool {
+	opened, err := file.Stat()
 	if err != nil {
-		return nil, err
+		return false
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
-	return func() {
-		// Removed while it is held, so that nobody waits for a file without a name.
-		_ = os.Remove(path)
-		file.Close()
-	}, nil
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, named)
 }
 
 // again runs this program inside, and returns its exit code.
