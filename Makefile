@@ -20,7 +20,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false \
 	-ldflags '-s -w -buildid= -X nodegadget.dev/pkg/version.Version=$(VERSION)'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-FUZZTIME ?= 20s
+FUZZTIME ?= 50000x
 # Files that collect test results across targets, and further arguments.
 TALLY ?=
 KERNEL_ARGS ?=
@@ -153,7 +153,7 @@ corpus: deps-kernels ## Collect the types of 50 and more kernels, as BTFHub's ar
 	go run ./test/kernels corpus $(CORPUS_ARGS)
 
 .PHONY: fuzz
-fuzz: build/testsummary ## Fuzz every target for FUZZTIME (20s)
+fuzz: build/testsummary ## Fuzz every target with FUZZTIME inputs (50000x)
 	hack/fuzz.sh $(FUZZTIME) $(SUMMARY) test
 
 .PHONY: bench
