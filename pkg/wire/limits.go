@@ -7,7 +7,7 @@ import "fmt"
 // The version that this package speaks. Minor versions only add.
 const (
 	Major = 1
-	Minor = 1
+	Minor = 2
 )
 
 // Limits that both sides keep.

@@ -34,6 +34,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SessionState_Phase int32
+
+const (
+	// Being started, or waiting for its turn.
+	SessionState_PENDING SessionState_Phase = 0
+	SessionState_RUNNING SessionState_Phase = 1
+	// Can't run here; it is tried again.
+	SessionState_FAILED SessionState_Phase = 2
+	// Suspended, over, or being deleted: nothing is loaded for it.
+	SessionState_STOPPED SessionState_Phase = 3
+)
+
+// Enum value maps for SessionState_Phase.
+var (
+	SessionState_Phase_name = map[int32]string{
+		0: "PENDING",
+		1: "RUNNING",
+		2: "FAILED",
+		3: "STOPPED",
+	}
+	SessionState_Phase_value = map[string]int32{
+		"PENDING": 0,
+		"RUNNING": 1,
+		"FAILED":  2,
+		"STOPPED": 3,
+	}
+)
+
+func (x SessionState_Phase) Enum() *SessionState_Phase {
+	p := new(SessionState_Phase)
+	*p = x
+	return p
+}
+
+func (x SessionState_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SessionState_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_pkg_wire_nodegadget_proto_enumTypes[0].Descriptor()
+}
+
+func (SessionState_Phase) Type() protoreflect.EnumType {
+	return &file_pkg_wire_nodegadget_proto_enumTypes[0]
+}
+
+func (x SessionState_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SessionState_Phase.Descriptor instead.
+func (SessionState_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{4, 0}
+}
+
 type Container_Kind int32
 
 const (
@@ -69,11 +124,11 @@ func (x Container_Kind) String() string {
 }
 
 func (Container_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_pkg_wire_nodegadget_proto_enumTypes[0].Descriptor()
+	return file_pkg_wire_nodegadget_proto_enumTypes[1].Descriptor()
 }
 
 func (Container_Kind) Type() protoreflect.EnumType {
-	return &file_pkg_wire_nodegadget_proto_enumTypes[0]
+	return &file_pkg_wire_nodegadget_proto_enumTypes[1]
 }
 
 func (x Container_Kind) Number() protoreflect.EnumNumber {
@@ -82,7 +137,7 @@ func (x Container_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Container_Kind.Descriptor instead.
 func (Container_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{32, 0}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type EnrolRequest struct {
@@ -183,6 +238,324 @@ func (x *EnrolResponse) GetAuthority() []byte {
 	return nil
 }
 
+type SessionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      *Version               `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsRequest) Reset() {
+	*x = SessionsRequest{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsRequest) ProtoMessage() {}
+
+func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
+func (*SessionsRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SessionsRequest) GetProtocol() *Version {
+	if x != nil {
+		return x.Protocol
+	}
+	return nil
+}
+
+type SessionsReport struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sessions []*SessionState        `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// UIDs of those that this node has nothing to do with any more.
+	Gone          []string `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsReport) Reset() {
+	*x = SessionsReport{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsReport) ProtoMessage() {}
+
+func (x *SessionsReport) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsReport.ProtoReflect.Descriptor instead.
+func (*SessionsReport) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SessionsReport) GetSessions() []*SessionState {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *SessionsReport) GetGone() []string {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+// SessionState is how a trace session is doing on one node. Counters only grow while
+// began stays the same.
+type SessionState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Uid   string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Empty for a ClusterTraceSession.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The generation of the spec that is in effect here.
+	Generation int64              `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	Phase      SessionState_Phase `protobuf:"varint,5,opt,name=phase,proto3,enum=nodegadget.v1.SessionState_Phase" json:"phase,omitempty"`
+	// Why it isn't running: a word in CamelCase, and a sentence.
+	Reason  string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	// Unix time in nanoseconds at which it began to record here; 0: not yet.
+	Began int64 `protobuf:"varint,8,opt,name=began,proto3" json:"began,omitempty"`
+	// Records that passed its filter since then, and what was lost of them.
+	Records uint64 `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
+	Loss    *Loss  `protobuf:"bytes,10,opt,name=loss,proto3" json:"loss,omitempty"`
+	// Clients that read it now.
+	Readers uint32 `protobuf:"varint,11,opt,name=readers,proto3" json:"readers,omitempty"`
+	// Programs that are loaded for it, by what they share: equal in sessions that do.
+	Program       string         `protobuf:"bytes,12,opt,name=program,proto3" json:"program,omitempty"`
+	Outputs       []*OutputState `protobuf:"bytes,13,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionState) Reset() {
+	*x = SessionState{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionState) ProtoMessage() {}
+
+func (x *SessionState) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionState.ProtoReflect.Descriptor instead.
+func (*SessionState) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SessionState) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *SessionState) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SessionState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionState) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SessionState) GetPhase() SessionState_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return SessionState_PENDING
+}
+
+func (x *SessionState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SessionState) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *SessionState) GetBegan() int64 {
+	if x != nil {
+		return x.Began
+	}
+	return 0
+}
+
+func (x *SessionState) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *SessionState) GetLoss() *Loss {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+func (x *SessionState) GetReaders() uint32 {
+	if x != nil {
+		return x.Readers
+	}
+	return 0
+}
+
+func (x *SessionState) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *SessionState) GetOutputs() []*OutputState {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+// OutputState is how an output of a session is doing on one node.
+type OutputState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "file", "otlp", "metrics".
+	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Written uint64 `protobuf:"varint,2,opt,name=written,proto3" json:"written,omitempty"`
+	// Records that it could not take, or not in time.
+	Dropped uint64 `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// What is wrong with it now; empty: nothing.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutputState) Reset() {
+	*x = OutputState{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutputState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutputState) ProtoMessage() {}
+
+func (x *OutputState) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutputState.ProtoReflect.Descriptor instead.
+func (*OutputState) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *OutputState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OutputState) GetWritten() uint64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
+func (x *OutputState) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *OutputState) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type NodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -191,7 +564,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +576,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[2]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +589,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{2}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{6}
 }
 
 type NodesResponse struct {
@@ -231,7 +604,7 @@ type NodesResponse struct {
 
 func (x *NodesResponse) Reset() {
 	*x = NodesResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -243,7 +616,7 @@ func (x *NodesResponse) String() string {
 func (*NodesResponse) ProtoMessage() {}
 
 func (x *NodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[3]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -256,7 +629,7 @@ func (x *NodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
 func (*NodesResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{3}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodesResponse) GetProtocol() *Version {
@@ -295,7 +668,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +680,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[4]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +693,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{4}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeReport) GetName() string {
@@ -361,7 +734,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +746,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[5]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -386,7 +759,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{5}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DoctorRequest) GetNodes() []string {
@@ -405,7 +778,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +790,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[6]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +803,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{6}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DoctorResponse) GetFindings() []*Finding {
@@ -455,7 +828,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +840,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[7]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +853,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{7}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Finding) GetGadget() string {
@@ -521,7 +894,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +906,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[8]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +919,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{8}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Version) GetMajor() uint32 {
@@ -571,7 +944,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +956,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[9]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +969,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{9}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{13}
 }
 
 type InfoResponse struct {
@@ -612,7 +985,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +997,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[10]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +1010,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{10}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InfoResponse) GetProtocol() *Version {
@@ -695,7 +1068,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +1080,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[11]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +1093,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{11}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Status) GetStarted() int64 {
@@ -814,7 +1187,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1199,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[12]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1212,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{12}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Node) GetName() string {
@@ -899,7 +1272,7 @@ type CatalogRequest struct {
 
 func (x *CatalogRequest) Reset() {
 	*x = CatalogRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1284,7 @@ func (x *CatalogRequest) String() string {
 func (*CatalogRequest) ProtoMessage() {}
 
 func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[13]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1297,7 @@ func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogRequest.ProtoReflect.Descriptor instead.
 func (*CatalogRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{13}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{17}
 }
 
 type CatalogResponse struct {
@@ -936,7 +1309,7 @@ type CatalogResponse struct {
 
 func (x *CatalogResponse) Reset() {
 	*x = CatalogResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1321,7 @@ func (x *CatalogResponse) String() string {
 func (*CatalogResponse) ProtoMessage() {}
 
 func (x *CatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[14]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1334,7 @@ func (x *CatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogResponse.ProtoReflect.Descriptor instead.
 func (*CatalogResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{14}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CatalogResponse) GetGadgets() []*Gadget {
@@ -985,7 +1358,7 @@ type Gadget struct {
 
 func (x *Gadget) Reset() {
 	*x = Gadget{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1370,7 @@ func (x *Gadget) String() string {
 func (*Gadget) ProtoMessage() {}
 
 func (x *Gadget) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[15]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1383,7 @@ func (x *Gadget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gadget.ProtoReflect.Descriptor instead.
 func (*Gadget) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{15}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Gadget) GetName() string {
@@ -1062,7 +1435,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1447,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[16]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1460,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{16}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Source) GetKind() uint32 {
@@ -1144,7 +1517,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1529,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[17]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1542,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{17}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Field) GetName() string {
@@ -1252,7 +1625,7 @@ type EnumValue struct {
 
 func (x *EnumValue) Reset() {
 	*x = EnumValue{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1637,7 @@ func (x *EnumValue) String() string {
 func (*EnumValue) ProtoMessage() {}
 
 func (x *EnumValue) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[18]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1650,7 @@ func (x *EnumValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnumValue.ProtoReflect.Descriptor instead.
 func (*EnumValue) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{18}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EnumValue) GetName() string {
@@ -1313,7 +1686,7 @@ type Param struct {
 
 func (x *Param) Reset() {
 	*x = Param{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1698,7 @@ func (x *Param) String() string {
 func (*Param) ProtoMessage() {}
 
 func (x *Param) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[19]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1711,7 @@ func (x *Param) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Param.ProtoReflect.Descriptor instead.
 func (*Param) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{19}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Param) GetName() string {
@@ -1421,7 +1794,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1806,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[20]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1819,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{20}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Group) GetName() string {
@@ -1474,7 +1847,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1859,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[21]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1872,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{21}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Alternative) GetName() string {
@@ -1536,7 +1909,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1921,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[22]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1934,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{22}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Program) GetName() string {
@@ -1613,7 +1986,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1998,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[23]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +2011,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{23}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RunRequest) GetRequest() isRunRequest_Request {
@@ -1712,7 +2085,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[24]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +2097,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[24]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +2110,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{24}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Resume) GetProtocol() *Version {
@@ -1783,14 +2156,17 @@ type Start struct {
 	// Whose records are wanted. Missing: those of the whole machine.
 	Selector *Selector `protobuf:"bytes,10,opt,name=selector,proto3" json:"selector,omitempty"`
 	// Names of the nodes to run on; empty for all. An agent ignores it.
-	Nodes         []string `protobuf:"bytes,11,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []string `protobuf:"bytes,11,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Read a trace session instead of running something: all of the above but nodes,
+	// protocol and filter is ignored then.
+	Attach        *Attach `protobuf:"bytes,12,opt,name=attach,proto3" json:"attach,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[25]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2178,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[25]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2191,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{25}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Start) GetProtocol() *Version {
@@ -1895,6 +2271,104 @@ func (x *Start) GetNodes() []string {
 	return nil
 }
 
+func (x *Start) GetAttach() *Attach {
+	if x != nil {
+		return x.Attach
+	}
+	return nil
+}
+
+// Attach asks for what a trace session has recorded. Behind what is retained comes
+// Replayed, then what is being recorded if that is wanted, or the end.
+type Attach struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for a ClusterTraceSession.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Only this one is meant; empty for whichever has the name.
+	Uid string `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Only records made after this Unix time in nanoseconds.
+	Since int64 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	// At most so many of the last records that are retained; 0 for all. Of each node:
+	// the relay's client makes a choice among them.
+	Tail          uint64 `protobuf:"varint,5,opt,name=tail,proto3" json:"tail,omitempty"`
+	Follow        bool   `protobuf:"varint,6,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attach) Reset() {
+	*x = Attach{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attach) ProtoMessage() {}
+
+func (x *Attach) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attach.ProtoReflect.Descriptor instead.
+func (*Attach) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Attach) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Attach) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Attach) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Attach) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Attach) GetTail() uint64 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *Attach) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
 // Selector says whose records a run gets. Restrictions add up; one that is empty
 // doesn't restrict. Only a record of which it is known that the run may have it
 // is sent.
@@ -1913,7 +2387,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[26]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2399,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[26]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2412,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{26}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Selector) GetNamespaces() []string {
@@ -1984,7 +2458,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[27]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2470,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[27]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2483,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{27}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{32}
 }
 
 type RunResponse struct {
@@ -2024,6 +2498,7 @@ type RunResponse struct {
 	//	*RunResponse_Containers
 	//	*RunResponse_Session
 	//	*RunResponse_Gone
+	//	*RunResponse_Replayed
 	Response isRunResponse_Response `protobuf_oneof:"response"`
 	// Set by the relay: the node that the message is about, numbered from 1 in each
 	// session, 0 if it is about none. A header comes before all else of its node.
@@ -2037,7 +2512,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[28]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2049,7 +2524,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[28]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,7 +2537,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{28}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RunResponse) GetResponse() isRunResponse_Response {
@@ -2144,6 +2619,15 @@ func (x *RunResponse) GetGone() *Gone {
 	return nil
 }
 
+func (x *RunResponse) GetReplayed() *Replayed {
+	if x != nil {
+		if x, ok := x.Response.(*RunResponse_Replayed); ok {
+			return x.Replayed
+		}
+	}
+	return nil
+}
+
 func (x *RunResponse) GetNode() uint32 {
 	if x != nil {
 		return x.Node
@@ -2194,6 +2678,10 @@ type RunResponse_Gone struct {
 	Gone *Gone `protobuf:"bytes,8,opt,name=gone,proto3,oneof"`
 }
 
+type RunResponse_Replayed struct {
+	Replayed *Replayed `protobuf:"bytes,9,opt,name=replayed,proto3,oneof"`
+}
+
 func (*RunResponse_Header) isRunResponse_Response() {}
 
 func (*RunResponse_Batch) isRunResponse_Response() {}
@@ -2209,6 +2697,8 @@ func (*RunResponse_Containers) isRunResponse_Response() {}
 func (*RunResponse_Session) isRunResponse_Response() {}
 
 func (*RunResponse_Gone) isRunResponse_Response() {}
+
+func (*RunResponse_Replayed) isRunResponse_Response() {}
 
 // Session is the first message of a relay's run, also of a resumed one.
 type Session struct {
@@ -2228,7 +2718,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[29]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2730,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[29]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2743,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{29}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Session) GetId() string {
@@ -2312,7 +2802,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[30]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2814,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[30]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2827,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{30}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Gone) GetNode() string {
@@ -2361,6 +2851,44 @@ func (x *Gone) GetLoss() *Loss {
 	return nil
 }
 
+// Replayed says that all that was retained of a trace session has been sent, by one
+// node or, about node 0, by all.
+type Replayed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replayed) Reset() {
+	*x = Replayed{}
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replayed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replayed) ProtoMessage() {}
+
+func (x *Replayed) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replayed.ProtoReflect.Descriptor instead.
+func (*Replayed) Descriptor() ([]byte, []int) {
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{36}
+}
+
 // Containers explains references. A later explanation replaces an earlier one.
 type Containers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2371,7 +2899,7 @@ type Containers struct {
 
 func (x *Containers) Reset() {
 	*x = Containers{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[31]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2911,7 @@ func (x *Containers) String() string {
 func (*Containers) ProtoMessage() {}
 
 func (x *Containers) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[31]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2924,7 @@ func (x *Containers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Containers.ProtoReflect.Descriptor instead.
 func (*Containers) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{31}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Containers) GetContainers() []*Container {
@@ -2434,7 +2962,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[32]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2974,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[32]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2987,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{32}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Container) GetRef() uint32 {
@@ -2582,7 +3110,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[33]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +3122,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[33]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +3135,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{33}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Header) GetProtocol() *Version {
@@ -2658,7 +3186,7 @@ type Choice struct {
 
 func (x *Choice) Reset() {
 	*x = Choice{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[34]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +3198,7 @@ func (x *Choice) String() string {
 func (*Choice) ProtoMessage() {}
 
 func (x *Choice) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[34]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +3211,7 @@ func (x *Choice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Choice.ProtoReflect.Descriptor instead.
 func (*Choice) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{34}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Choice) GetGroup() string {
@@ -2728,7 +3256,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[35]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +3268,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[35]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +3281,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{35}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -2807,14 +3335,17 @@ type Loss struct {
 	// Records that were sent although it is not known in which container they were made.
 	Unresolved uint64 `protobuf:"varint,5,opt,name=unresolved,proto3" json:"unresolved,omitempty"`
 	// Records that were not sent for that reason: the run must not see every container.
-	Withheld      uint64 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	Withheld uint64 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	// Records of a trace session that were left out because it, or its namespace, makes
+	// more a second than it may.
+	Throttled     uint64 `protobuf:"varint,7,opt,name=throttled,proto3" json:"throttled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[36]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +3357,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[36]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +3370,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{36}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Loss) GetKernel() uint64 {
@@ -2884,6 +3415,13 @@ func (x *Loss) GetWithheld() uint64 {
 	return 0
 }
 
+func (x *Loss) GetThrottled() uint64 {
+	if x != nil {
+		return x.Throttled
+	}
+	return 0
+}
+
 // Notice is a line for the operator.
 type Notice struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2894,7 +3432,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[37]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3444,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[37]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3457,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{37}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Notice) GetText() string {
@@ -2942,7 +3480,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[38]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3492,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_wire_nodegadget_proto_msgTypes[38]
+	mi := &file_pkg_wire_nodegadget_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3505,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{38}
+	return file_pkg_wire_nodegadget_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *End) GetRecords() uint64 {
@@ -2993,7 +3531,40 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\"O\n" +
 	"\rEnrolResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\"\x0e\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"E\n" +
+	"\x0fSessionsRequest\x122\n" +
+	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\"]\n" +
+	"\x0eSessionsReport\x127\n" +
+	"\bsessions\x18\x01 \x03(\v2\x1b.nodegadget.v1.SessionStateR\bsessions\x12\x12\n" +
+	"\x04gone\x18\x02 \x03(\tR\x04gone\"\xdc\x03\n" +
+	"\fSessionState\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x03R\n" +
+	"generation\x127\n" +
+	"\x05phase\x18\x05 \x01(\x0e2!.nodegadget.v1.SessionState.PhaseR\x05phase\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x12\x14\n" +
+	"\x05began\x18\b \x01(\x03R\x05began\x12\x18\n" +
+	"\arecords\x18\t \x01(\x04R\arecords\x12'\n" +
+	"\x04loss\x18\n" +
+	" \x01(\v2\x13.nodegadget.v1.LossR\x04loss\x12\x18\n" +
+	"\areaders\x18\v \x01(\rR\areaders\x12\x18\n" +
+	"\aprogram\x18\f \x01(\tR\aprogram\x124\n" +
+	"\aoutputs\x18\r \x03(\v2\x1a.nodegadget.v1.OutputStateR\aoutputs\":\n" +
+	"\x05Phase\x12\v\n" +
+	"\aPENDING\x10\x00\x12\v\n" +
+	"\aRUNNING\x10\x01\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x02\x12\v\n" +
+	"\aSTOPPED\x10\x03\"k\n" +
+	"\vOutputState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\awritten\x18\x02 \x01(\x04R\awritten\x12\x18\n" +
+	"\adropped\x18\x03 \x01(\x04R\adropped\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\x0e\n" +
 	"\fNodesRequest\"\x99\x01\n" +
 	"\rNodesResponse\x122\n" +
 	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12#\n" +
@@ -3110,7 +3681,7 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\x06Resume\x122\n" +
 	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x14\n" +
-	"\x05after\x18\x03 \x01(\x04R\x05after\"\xb0\x04\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"\xdf\x04\n" +
 	"\x05Start\x122\n" +
 	"\bprotocol\x18\x01 \x01(\v2\x16.nodegadget.v1.VersionR\bprotocol\x12\x16\n" +
 	"\x06gadget\x18\x02 \x01(\tR\x06gadget\x128\n" +
@@ -3125,13 +3696,21 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\falternatives\x18\t \x03(\v2&.nodegadget.v1.Start.AlternativesEntryR\falternatives\x123\n" +
 	"\bselector\x18\n" +
 	" \x01(\v2\x17.nodegadget.v1.SelectorR\bselector\x12\x14\n" +
-	"\x05nodes\x18\v \x03(\tR\x05nodes\x1a9\n" +
+	"\x05nodes\x18\v \x03(\tR\x05nodes\x12-\n" +
+	"\x06attach\x18\f \x01(\v2\x15.nodegadget.v1.AttachR\x06attach\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
 	"\x11AlternativesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x01\n" +
+	"\x06Attach\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\tR\x03uid\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\x03R\x05since\x12\x12\n" +
+	"\x04tail\x18\x05 \x01(\x04R\x04tail\x12\x16\n" +
+	"\x06follow\x18\x06 \x01(\bR\x06follow\"\x8a\x01\n" +
 	"\bSelector\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\tR\n" +
@@ -3142,7 +3721,7 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"containers\x12\x16\n" +
 	"\x06labels\x18\x04 \x01(\tR\x06labels\x12\x12\n" +
 	"\x04host\x18\x05 \x01(\bR\x04host\"\x06\n" +
-	"\x04Stop\"\xc8\x03\n" +
+	"\x04Stop\"\xff\x03\n" +
 	"\vRunResponse\x12/\n" +
 	"\x06header\x18\x01 \x01(\v2\x15.nodegadget.v1.HeaderH\x00R\x06header\x12,\n" +
 	"\x05batch\x18\x02 \x01(\v2\x14.nodegadget.v1.BatchH\x00R\x05batch\x12)\n" +
@@ -3153,7 +3732,8 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"containers\x18\x06 \x01(\v2\x19.nodegadget.v1.ContainersH\x00R\n" +
 	"containers\x122\n" +
 	"\asession\x18\a \x01(\v2\x16.nodegadget.v1.SessionH\x00R\asession\x12)\n" +
-	"\x04gone\x18\b \x01(\v2\x13.nodegadget.v1.GoneH\x00R\x04gone\x12\x12\n" +
+	"\x04gone\x18\b \x01(\v2\x13.nodegadget.v1.GoneH\x00R\x04gone\x125\n" +
+	"\breplayed\x18\t \x01(\v2\x17.nodegadget.v1.ReplayedH\x00R\breplayed\x12\x12\n" +
 	"\x04node\x18\x0e \x01(\rR\x04node\x12\x1a\n" +
 	"\bsequence\x18\x0f \x01(\x04R\bsequenceB\n" +
 	"\n" +
@@ -3168,7 +3748,9 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\x04Gone\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
-	"\x04loss\x18\x03 \x01(\v2\x13.nodegadget.v1.LossR\x04loss\"F\n" +
+	"\x04loss\x18\x03 \x01(\v2\x13.nodegadget.v1.LossR\x04loss\"\n" +
+	"\n" +
+	"\bReplayed\"F\n" +
 	"\n" +
 	"Containers\x128\n" +
 	"\n" +
@@ -3217,7 +3799,7 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x18\n" +
 	"\arecords\x18\x03 \x01(\fR\arecords\x12!\n" +
 	"\finterval_end\x18\x04 \x01(\bR\vintervalEnd\x12\x18\n" +
-	"\atargets\x18\x05 \x03(\rR\atargets\"\xa0\x01\n" +
+	"\atargets\x18\x05 \x03(\rR\atargets\"\xbe\x01\n" +
 	"\x04Loss\x12\x16\n" +
 	"\x06kernel\x18\x01 \x01(\x04R\x06kernel\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\x04R\x05queue\x12\x18\n" +
@@ -3226,17 +3808,19 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\n" +
 	"unresolved\x18\x05 \x01(\x04R\n" +
 	"unresolved\x12\x1a\n" +
-	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\"\x1c\n" +
+	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\x12\x1c\n" +
+	"\tthrottled\x18\a \x01(\x04R\tthrottled\"\x1c\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"H\n" +
 	"\x03End\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12'\n" +
-	"\x04loss\x18\x02 \x01(\v2\x13.nodegadget.v1.LossR\x04loss2\x9b\x02\n" +
+	"\x04loss\x18\x02 \x01(\v2\x13.nodegadget.v1.LossR\x04loss2\xe8\x02\n" +
 	"\x05Agent\x12?\n" +
 	"\x04Info\x12\x1a.nodegadget.v1.InfoRequest\x1a\x1b.nodegadget.v1.InfoResponse\x12H\n" +
 	"\aCatalog\x12\x1d.nodegadget.v1.CatalogRequest\x1a\x1e.nodegadget.v1.CatalogResponse\x12@\n" +
 	"\x03Run\x12\x19.nodegadget.v1.RunRequest\x1a\x1a.nodegadget.v1.RunResponse(\x010\x01\x12E\n" +
-	"\x06Doctor\x12\x1c.nodegadget.v1.DoctorRequest\x1a\x1d.nodegadget.v1.DoctorResponse2\x9d\x02\n" +
+	"\x06Doctor\x12\x1c.nodegadget.v1.DoctorRequest\x1a\x1d.nodegadget.v1.DoctorResponse\x12K\n" +
+	"\bSessions\x12\x1e.nodegadget.v1.SessionsRequest\x1a\x1d.nodegadget.v1.SessionsReport0\x012\x9d\x02\n" +
 	"\x05Relay\x12B\n" +
 	"\x05Nodes\x12\x1b.nodegadget.v1.NodesRequest\x1a\x1c.nodegadget.v1.NodesResponse\x12H\n" +
 	"\aCatalog\x12\x1d.nodegadget.v1.CatalogRequest\x1a\x1e.nodegadget.v1.CatalogResponse\x12@\n" +
@@ -3257,121 +3841,137 @@ func file_pkg_wire_nodegadget_proto_rawDescGZIP() []byte {
 	return file_pkg_wire_nodegadget_proto_rawDescData
 }
 
-var file_pkg_wire_nodegadget_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pkg_wire_nodegadget_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_pkg_wire_nodegadget_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_pkg_wire_nodegadget_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_pkg_wire_nodegadget_proto_goTypes = []any{
-	(Container_Kind)(0),     // 0: nodegadget.v1.Container.Kind
-	(*EnrolRequest)(nil),    // 1: nodegadget.v1.EnrolRequest
-	(*EnrolResponse)(nil),   // 2: nodegadget.v1.EnrolResponse
-	(*NodesRequest)(nil),    // 3: nodegadget.v1.NodesRequest
-	(*NodesResponse)(nil),   // 4: nodegadget.v1.NodesResponse
-	(*NodeReport)(nil),      // 5: nodegadget.v1.NodeReport
-	(*DoctorRequest)(nil),   // 6: nodegadget.v1.DoctorRequest
-	(*DoctorResponse)(nil),  // 7: nodegadget.v1.DoctorResponse
-	(*Finding)(nil),         // 8: nodegadget.v1.Finding
-	(*Version)(nil),         // 9: nodegadget.v1.Version
-	(*InfoRequest)(nil),     // 10: nodegadget.v1.InfoRequest
-	(*InfoResponse)(nil),    // 11: nodegadget.v1.InfoResponse
-	(*Status)(nil),          // 12: nodegadget.v1.Status
-	(*Node)(nil),            // 13: nodegadget.v1.Node
-	(*CatalogRequest)(nil),  // 14: nodegadget.v1.CatalogRequest
-	(*CatalogResponse)(nil), // 15: nodegadget.v1.CatalogResponse
-	(*Gadget)(nil),          // 16: nodegadget.v1.Gadget
-	(*Source)(nil),          // 17: nodegadget.v1.Source
-	(*Field)(nil),           // 18: nodegadget.v1.Field
-	(*EnumValue)(nil),       // 19: nodegadget.v1.EnumValue
-	(*Param)(nil),           // 20: nodegadget.v1.Param
-	(*Group)(nil),           // 21: nodegadget.v1.Group
-	(*Alternative)(nil),     // 22: nodegadget.v1.Alternative
-	(*Program)(nil),         // 23: nodegadget.v1.Program
-	(*RunRequest)(nil),      // 24: nodegadget.v1.RunRequest
-	(*Resume)(nil),          // 25: nodegadget.v1.Resume
-	(*Start)(nil),           // 26: nodegadget.v1.Start
-	(*Selector)(nil),        // 27: nodegadget.v1.Selector
-	(*Stop)(nil),            // 28: nodegadget.v1.Stop
-	(*RunResponse)(nil),     // 29: nodegadget.v1.RunResponse
-	(*Session)(nil),         // 30: nodegadget.v1.Session
-	(*Gone)(nil),            // 31: nodegadget.v1.Gone
-	(*Containers)(nil),      // 32: nodegadget.v1.Containers
-	(*Container)(nil),       // 33: nodegadget.v1.Container
-	(*Header)(nil),          // 34: nodegadget.v1.Header
-	(*Choice)(nil),          // 35: nodegadget.v1.Choice
-	(*Batch)(nil),           // 36: nodegadget.v1.Batch
-	(*Loss)(nil),            // 37: nodegadget.v1.Loss
-	(*Notice)(nil),          // 38: nodegadget.v1.Notice
-	(*End)(nil),             // 39: nodegadget.v1.End
-	nil,                     // 40: nodegadget.v1.Start.ParamsEntry
-	nil,                     // 41: nodegadget.v1.Start.AlternativesEntry
-	nil,                     // 42: nodegadget.v1.Container.PodLabelsEntry
+	(SessionState_Phase)(0), // 0: nodegadget.v1.SessionState.Phase
+	(Container_Kind)(0),     // 1: nodegadget.v1.Container.Kind
+	(*EnrolRequest)(nil),    // 2: nodegadget.v1.EnrolRequest
+	(*EnrolResponse)(nil),   // 3: nodegadget.v1.EnrolResponse
+	(*SessionsRequest)(nil), // 4: nodegadget.v1.SessionsRequest
+	(*SessionsReport)(nil),  // 5: nodegadget.v1.SessionsReport
+	(*SessionState)(nil),    // 6: nodegadget.v1.SessionState
+	(*OutputState)(nil),     // 7: nodegadget.v1.OutputState
+	(*NodesRequest)(nil),    // 8: nodegadget.v1.NodesRequest
+	(*NodesResponse)(nil),   // 9: nodegadget.v1.NodesResponse
+	(*NodeReport)(nil),      // 10: nodegadget.v1.NodeReport
+	(*DoctorRequest)(nil),   // 11: nodegadget.v1.DoctorRequest
+	(*DoctorResponse)(nil),  // 12: nodegadget.v1.DoctorResponse
+	(*Finding)(nil),         // 13: nodegadget.v1.Finding
+	(*Version)(nil),         // 14: nodegadget.v1.Version
+	(*InfoRequest)(nil),     // 15: nodegadget.v1.InfoRequest
+	(*InfoResponse)(nil),    // 16: nodegadget.v1.InfoResponse
+	(*Status)(nil),          // 17: nodegadget.v1.Status
+	(*Node)(nil),            // 18: nodegadget.v1.Node
+	(*CatalogRequest)(nil),  // 19: nodegadget.v1.CatalogRequest
+	(*CatalogResponse)(nil), // 20: nodegadget.v1.CatalogResponse
+	(*Gadget)(nil),          // 21: nodegadget.v1.Gadget
+	(*Source)(nil),          // 22: nodegadget.v1.Source
+	(*Field)(nil),           // 23: nodegadget.v1.Field
+	(*EnumValue)(nil),       // 24: nodegadget.v1.EnumValue
+	(*Param)(nil),           // 25: nodegadget.v1.Param
+	(*Group)(nil),           // 26: nodegadget.v1.Group
+	(*Alternative)(nil),     // 27: nodegadget.v1.Alternative
+	(*Program)(nil),         // 28: nodegadget.v1.Program
+	(*RunRequest)(nil),      // 29: nodegadget.v1.RunRequest
+	(*Resume)(nil),          // 30: nodegadget.v1.Resume
+	(*Start)(nil),           // 31: nodegadget.v1.Start
+	(*Attach)(nil),          // 32: nodegadget.v1.Attach
+	(*Selector)(nil),        // 33: nodegadget.v1.Selector
+	(*Stop)(nil),            // 34: nodegadget.v1.Stop
+	(*RunResponse)(nil),     // 35: nodegadget.v1.RunResponse
+	(*Session)(nil),         // 36: nodegadget.v1.Session
+	(*Gone)(nil),            // 37: nodegadget.v1.Gone
+	(*Replayed)(nil),        // 38: nodegadget.v1.Replayed
+	(*Containers)(nil),      // 39: nodegadget.v1.Containers
+	(*Container)(nil),       // 40: nodegadget.v1.Container
+	(*Header)(nil),          // 41: nodegadget.v1.Header
+	(*Choice)(nil),          // 42: nodegadget.v1.Choice
+	(*Batch)(nil),           // 43: nodegadget.v1.Batch
+	(*Loss)(nil),            // 44: nodegadget.v1.Loss
+	(*Notice)(nil),          // 45: nodegadget.v1.Notice
+	(*End)(nil),             // 46: nodegadget.v1.End
+	nil,                     // 47: nodegadget.v1.Start.ParamsEntry
+	nil,                     // 48: nodegadget.v1.Start.AlternativesEntry
+	nil,                     // 49: nodegadget.v1.Container.PodLabelsEntry
 }
 var file_pkg_wire_nodegadget_proto_depIdxs = []int32{
-	9,  // 0: nodegadget.v1.NodesResponse.protocol:type_name -> nodegadget.v1.Version
-	5,  // 1: nodegadget.v1.NodesResponse.nodes:type_name -> nodegadget.v1.NodeReport
-	11, // 2: nodegadget.v1.NodeReport.info:type_name -> nodegadget.v1.InfoResponse
-	7,  // 3: nodegadget.v1.NodeReport.doctor:type_name -> nodegadget.v1.DoctorResponse
-	8,  // 4: nodegadget.v1.DoctorResponse.findings:type_name -> nodegadget.v1.Finding
-	9,  // 5: nodegadget.v1.InfoResponse.protocol:type_name -> nodegadget.v1.Version
-	13, // 6: nodegadget.v1.InfoResponse.node:type_name -> nodegadget.v1.Node
-	12, // 7: nodegadget.v1.InfoResponse.status:type_name -> nodegadget.v1.Status
-	37, // 8: nodegadget.v1.Status.loss:type_name -> nodegadget.v1.Loss
-	16, // 9: nodegadget.v1.CatalogResponse.gadgets:type_name -> nodegadget.v1.Gadget
-	17, // 10: nodegadget.v1.Gadget.source:type_name -> nodegadget.v1.Source
-	20, // 11: nodegadget.v1.Gadget.params:type_name -> nodegadget.v1.Param
-	21, // 12: nodegadget.v1.Gadget.groups:type_name -> nodegadget.v1.Group
-	18, // 13: nodegadget.v1.Source.fields:type_name -> nodegadget.v1.Field
-	19, // 14: nodegadget.v1.Field.values:type_name -> nodegadget.v1.EnumValue
-	19, // 15: nodegadget.v1.Param.values:type_name -> nodegadget.v1.EnumValue
-	22, // 16: nodegadget.v1.Group.alternatives:type_name -> nodegadget.v1.Alternative
-	23, // 17: nodegadget.v1.Alternative.programs:type_name -> nodegadget.v1.Program
-	26, // 18: nodegadget.v1.RunRequest.start:type_name -> nodegadget.v1.Start
-	28, // 19: nodegadget.v1.RunRequest.stop:type_name -> nodegadget.v1.Stop
-	25, // 20: nodegadget.v1.RunRequest.resume:type_name -> nodegadget.v1.Resume
-	9,  // 21: nodegadget.v1.Resume.protocol:type_name -> nodegadget.v1.Version
-	9,  // 22: nodegadget.v1.Start.protocol:type_name -> nodegadget.v1.Version
-	40, // 23: nodegadget.v1.Start.params:type_name -> nodegadget.v1.Start.ParamsEntry
-	41, // 24: nodegadget.v1.Start.alternatives:type_name -> nodegadget.v1.Start.AlternativesEntry
-	27, // 25: nodegadget.v1.Start.selector:type_name -> nodegadget.v1.Selector
-	34, // 26: nodegadget.v1.RunResponse.header:type_name -> nodegadget.v1.Header
-	36, // 27: nodegadget.v1.RunResponse.batch:type_name -> nodegadget.v1.Batch
-	37, // 28: nodegadget.v1.RunResponse.loss:type_name -> nodegadget.v1.Loss
-	38, // 29: nodegadget.v1.RunResponse.notice:type_name -> nodegadget.v1.Notice
-	39, // 30: nodegadget.v1.RunResponse.end:type_name -> nodegadget.v1.End
-	32, // 31: nodegadget.v1.RunResponse.containers:type_name -> nodegadget.v1.Containers
-	30, // 32: nodegadget.v1.RunResponse.session:type_name -> nodegadget.v1.Session
-	31, // 33: nodegadget.v1.RunResponse.gone:type_name -> nodegadget.v1.Gone
-	9,  // 34: nodegadget.v1.Session.protocol:type_name -> nodegadget.v1.Version
-	37, // 35: nodegadget.v1.Gone.loss:type_name -> nodegadget.v1.Loss
-	33, // 36: nodegadget.v1.Containers.containers:type_name -> nodegadget.v1.Container
-	0,  // 37: nodegadget.v1.Container.kind:type_name -> nodegadget.v1.Container.Kind
-	42, // 38: nodegadget.v1.Container.pod_labels:type_name -> nodegadget.v1.Container.PodLabelsEntry
-	9,  // 39: nodegadget.v1.Header.protocol:type_name -> nodegadget.v1.Version
-	13, // 40: nodegadget.v1.Header.node:type_name -> nodegadget.v1.Node
-	16, // 41: nodegadget.v1.Header.gadget:type_name -> nodegadget.v1.Gadget
-	35, // 42: nodegadget.v1.Header.choices:type_name -> nodegadget.v1.Choice
-	37, // 43: nodegadget.v1.End.loss:type_name -> nodegadget.v1.Loss
-	10, // 44: nodegadget.v1.Agent.Info:input_type -> nodegadget.v1.InfoRequest
-	14, // 45: nodegadget.v1.Agent.Catalog:input_type -> nodegadget.v1.CatalogRequest
-	24, // 46: nodegadget.v1.Agent.Run:input_type -> nodegadget.v1.RunRequest
-	6,  // 47: nodegadget.v1.Agent.Doctor:input_type -> nodegadget.v1.DoctorRequest
-	3,  // 48: nodegadget.v1.Relay.Nodes:input_type -> nodegadget.v1.NodesRequest
-	14, // 49: nodegadget.v1.Relay.Catalog:input_type -> nodegadget.v1.CatalogRequest
-	24, // 50: nodegadget.v1.Relay.Run:input_type -> nodegadget.v1.RunRequest
-	6,  // 51: nodegadget.v1.Relay.Doctor:input_type -> nodegadget.v1.DoctorRequest
-	1,  // 52: nodegadget.v1.Enrolment.Enrol:input_type -> nodegadget.v1.EnrolRequest
-	11, // 53: nodegadget.v1.Agent.Info:output_type -> nodegadget.v1.InfoResponse
-	15, // 54: nodegadget.v1.Agent.Catalog:output_type -> nodegadget.v1.CatalogResponse
-	29, // 55: nodegadget.v1.Agent.Run:output_type -> nodegadget.v1.RunResponse
-	7,  // 56: nodegadget.v1.Agent.Doctor:output_type -> nodegadget.v1.DoctorResponse
-	4,  // 57: nodegadget.v1.Relay.Nodes:output_type -> nodegadget.v1.NodesResponse
-	15, // 58: nodegadget.v1.Relay.Catalog:output_type -> nodegadget.v1.CatalogResponse
-	29, // 59: nodegadget.v1.Relay.Run:output_type -> nodegadget.v1.RunResponse
-	4,  // 60: nodegadget.v1.Relay.Doctor:output_type -> nodegadget.v1.NodesResponse
-	2,  // 61: nodegadget.v1.Enrolment.Enrol:output_type -> nodegadget.v1.EnrolResponse
-	53, // [53:62] is the sub-list for method output_type
-	44, // [44:53] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	14, // 0: nodegadget.v1.SessionsRequest.protocol:type_name -> nodegadget.v1.Version
+	6,  // 1: nodegadget.v1.SessionsReport.sessions:type_name -> nodegadget.v1.SessionState
+	0,  // 2: nodegadget.v1.SessionState.phase:type_name -> nodegadget.v1.SessionState.Phase
+	44, // 3: nodegadget.v1.SessionState.loss:type_name -> nodegadget.v1.Loss
+	7,  // 4: nodegadget.v1.SessionState.outputs:type_name -> nodegadget.v1.OutputState
+	14, // 5: nodegadget.v1.NodesResponse.protocol:type_name -> nodegadget.v1.Version
+	10, // 6: nodegadget.v1.NodesResponse.nodes:type_name -> nodegadget.v1.NodeReport
+	16, // 7: nodegadget.v1.NodeReport.info:type_name -> nodegadget.v1.InfoResponse
+	12, // 8: nodegadget.v1.NodeReport.doctor:type_name -> nodegadget.v1.DoctorResponse
+	13, // 9: nodegadget.v1.DoctorResponse.findings:type_name -> nodegadget.v1.Finding
+	14, // 10: nodegadget.v1.InfoResponse.protocol:type_name -> nodegadget.v1.Version
+	18, // 11: nodegadget.v1.InfoResponse.node:type_name -> nodegadget.v1.Node
+	17, // 12: nodegadget.v1.InfoResponse.status:type_name -> nodegadget.v1.Status
+	44, // 13: nodegadget.v1.Status.loss:type_name -> nodegadget.v1.Loss
+	21, // 14: nodegadget.v1.CatalogResponse.gadgets:type_name -> nodegadget.v1.Gadget
+	22, // 15: nodegadget.v1.Gadget.source:type_name -> nodegadget.v1.Source
+	25, // 16: nodegadget.v1.Gadget.params:type_name -> nodegadget.v1.Param
+	26, // 17: nodegadget.v1.Gadget.groups:type_name -> nodegadget.v1.Group
+	23, // 18: nodegadget.v1.Source.fields:type_name -> nodegadget.v1.Field
+	24, // 19: nodegadget.v1.Field.values:type_name -> nodegadget.v1.EnumValue
+	24, // 20: nodegadget.v1.Param.values:type_name -> nodegadget.v1.EnumValue
+	27, // 21: nodegadget.v1.Group.alternatives:type_name -> nodegadget.v1.Alternative
+	28, // 22: nodegadget.v1.Alternative.programs:type_name -> nodegadget.v1.Program
+	31, // 23: nodegadget.v1.RunRequest.start:type_name -> nodegadget.v1.Start
+	34, // 24: nodegadget.v1.RunRequest.stop:type_name -> nodegadget.v1.Stop
+	30, // 25: nodegadget.v1.RunRequest.resume:type_name -> nodegadget.v1.Resume
+	14, // 26: nodegadget.v1.Resume.protocol:type_name -> nodegadget.v1.Version
+	14, // 27: nodegadget.v1.Start.protocol:type_name -> nodegadget.v1.Version
+	47, // 28: nodegadget.v1.Start.params:type_name -> nodegadget.v1.Start.ParamsEntry
+	48, // 29: nodegadget.v1.Start.alternatives:type_name -> nodegadget.v1.Start.AlternativesEntry
+	33, // 30: nodegadget.v1.Start.selector:type_name -> nodegadget.v1.Selector
+	32, // 31: nodegadget.v1.Start.attach:type_name -> nodegadget.v1.Attach
+	41, // 32: nodegadget.v1.RunResponse.header:type_name -> nodegadget.v1.Header
+	43, // 33: nodegadget.v1.RunResponse.batch:type_name -> nodegadget.v1.Batch
+	44, // 34: nodegadget.v1.RunResponse.loss:type_name -> nodegadget.v1.Loss
+	45, // 35: nodegadget.v1.RunResponse.notice:type_name -> nodegadget.v1.Notice
+	46, // 36: nodegadget.v1.RunResponse.end:type_name -> nodegadget.v1.End
+	39, // 37: nodegadget.v1.RunResponse.containers:type_name -> nodegadget.v1.Containers
+	36, // 38: nodegadget.v1.RunResponse.session:type_name -> nodegadget.v1.Session
+	37, // 39: nodegadget.v1.RunResponse.gone:type_name -> nodegadget.v1.Gone
+	38, // 40: nodegadget.v1.RunResponse.replayed:type_name -> nodegadget.v1.Replayed
+	14, // 41: nodegadget.v1.Session.protocol:type_name -> nodegadget.v1.Version
+	44, // 42: nodegadget.v1.Gone.loss:type_name -> nodegadget.v1.Loss
+	40, // 43: nodegadget.v1.Containers.containers:type_name -> nodegadget.v1.Container
+	1,  // 44: nodegadget.v1.Container.kind:type_name -> nodegadget.v1.Container.Kind
+	49, // 45: nodegadget.v1.Container.pod_labels:type_name -> nodegadget.v1.Container.PodLabelsEntry
+	14, // 46: nodegadget.v1.Header.protocol:type_name -> nodegadget.v1.Version
+	18, // 47: nodegadget.v1.Header.node:type_name -> nodegadget.v1.Node
+	21, // 48: nodegadget.v1.Header.gadget:type_name -> nodegadget.v1.Gadget
+	42, // 49: nodegadget.v1.Header.choices:type_name -> nodegadget.v1.Choice
+	44, // 50: nodegadget.v1.End.loss:type_name -> nodegadget.v1.Loss
+	15, // 51: nodegadget.v1.Agent.Info:input_type -> nodegadget.v1.InfoRequest
+	19, // 52: nodegadget.v1.Agent.Catalog:input_type -> nodegadget.v1.CatalogRequest
+	29, // 53: nodegadget.v1.Agent.Run:input_type -> nodegadget.v1.RunRequest
+	11, // 54: nodegadget.v1.Agent.Doctor:input_type -> nodegadget.v1.DoctorRequest
+	4,  // 55: nodegadget.v1.Agent.Sessions:input_type -> nodegadget.v1.SessionsRequest
+	8,  // 56: nodegadget.v1.Relay.Nodes:input_type -> nodegadget.v1.NodesRequest
+	19, // 57: nodegadget.v1.Relay.Catalog:input_type -> nodegadget.v1.CatalogRequest
+	29, // 58: nodegadget.v1.Relay.Run:input_type -> nodegadget.v1.RunRequest
+	11, // 59: nodegadget.v1.Relay.Doctor:input_type -> nodegadget.v1.DoctorRequest
+	2,  // 60: nodegadget.v1.Enrolment.Enrol:input_type -> nodegadget.v1.EnrolRequest
+	16, // 61: nodegadget.v1.Agent.Info:output_type -> nodegadget.v1.InfoResponse
+	20, // 62: nodegadget.v1.Agent.Catalog:output_type -> nodegadget.v1.CatalogResponse
+	35, // 63: nodegadget.v1.Agent.Run:output_type -> nodegadget.v1.RunResponse
+	12, // 64: nodegadget.v1.Agent.Doctor:output_type -> nodegadget.v1.DoctorResponse
+	5,  // 65: nodegadget.v1.Agent.Sessions:output_type -> nodegadget.v1.SessionsReport
+	9,  // 66: nodegadget.v1.Relay.Nodes:output_type -> nodegadget.v1.NodesResponse
+	20, // 67: nodegadget.v1.Relay.Catalog:output_type -> nodegadget.v1.CatalogResponse
+	35, // 68: nodegadget.v1.Relay.Run:output_type -> nodegadget.v1.RunResponse
+	9,  // 69: nodegadget.v1.Relay.Doctor:output_type -> nodegadget.v1.NodesResponse
+	3,  // 70: nodegadget.v1.Enrolment.Enrol:output_type -> nodegadget.v1.EnrolResponse
+	61, // [61:71] is the sub-list for method output_type
+	51, // [51:61] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_pkg_wire_nodegadget_proto_init() }
@@ -3379,12 +3979,12 @@ func file_pkg_wire_nodegadget_proto_init() {
 	if File_pkg_wire_nodegadget_proto != nil {
 		return
 	}
-	file_pkg_wire_nodegadget_proto_msgTypes[23].OneofWrappers = []any{
+	file_pkg_wire_nodegadget_proto_msgTypes[27].OneofWrappers = []any{
 		(*RunRequest_Start)(nil),
 		(*RunRequest_Stop)(nil),
 		(*RunRequest_Resume)(nil),
 	}
-	file_pkg_wire_nodegadget_proto_msgTypes[28].OneofWrappers = []any{
+	file_pkg_wire_nodegadget_proto_msgTypes[33].OneofWrappers = []any{
 		(*RunResponse_Header)(nil),
 		(*RunResponse_Batch)(nil),
 		(*RunResponse_Loss)(nil),
@@ -3393,14 +3993,15 @@ func file_pkg_wire_nodegadget_proto_init() {
 		(*RunResponse_Containers)(nil),
 		(*RunResponse_Session)(nil),
 		(*RunResponse_Gone)(nil),
+		(*RunResponse_Replayed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_wire_nodegadget_proto_rawDesc), len(file_pkg_wire_nodegadget_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   42,
+			NumEnums:      2,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

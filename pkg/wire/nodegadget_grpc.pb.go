@@ -32,10 +32,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Agent_Info_FullMethodName    = "/nodegadget.v1.Agent/Info"
-	Agent_Catalog_FullMethodName = "/nodegadget.v1.Agent/Catalog"
-	Agent_Run_FullMethodName     = "/nodegadget.v1.Agent/Run"
-	Agent_Doctor_FullMethodName  = "/nodegadget.v1.Agent/Doctor"
+	Agent_Info_FullMethodName     = "/nodegadget.v1.Agent/Info"
+	Agent_Catalog_FullMethodName  = "/nodegadget.v1.Agent/Catalog"
+	Agent_Run_FullMethodName      = "/nodegadget.v1.Agent/Run"
+	Agent_Doctor_FullMethodName   = "/nodegadget.v1.Agent/Doctor"
+	Agent_Sessions_FullMethodName = "/nodegadget.v1.Agent/Sessions"
 )
 
 // AgentClient is the client API for Agent service.
@@ -52,6 +53,10 @@ type AgentClient interface {
 	Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunRequest, RunResponse], error)
 	// Doctor says what stands in the way of which gadget, and how to mend it.
 	Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error)
+	// Sessions tells how the trace sessions are doing that this node takes part in, for
+	// as long as the caller listens. The first report has all of them, later ones those
+	// that have changed; none comes sooner than a second after another.
+	Sessions(ctx context.Context, in *SessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionsReport], error)
 }
 
 type agentClient struct {
@@ -105,6 +110,25 @@ func (c *agentClient) Doctor(ctx context.Context, in *DoctorRequest, opts ...grp
 	return out, nil
 }
 
+func (c *agentClient) Sessions(ctx context.Context, in *SessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionsReport], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_Sessions_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SessionsRequest, SessionsReport]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Agent_SessionsClient = grpc.ServerStreamingClient[SessionsReport]
+
 // AgentServer is the server API for Agent service.
 // All implementations must embed UnimplementedAgentServer
 // for forward compatibility.
@@ -119,6 +143,10 @@ type AgentServer interface {
 	Run(grpc.BidiStreamingServer[RunRequest, RunResponse]) error
 	// Doctor says what stands in the way of which gadget, and how to mend it.
 	Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error)
+	// Sessions tells how the trace sessions are doing that this node takes part in, for
+	// as long as the caller listens. The first report has all of them, later ones those
+	// that have changed; none comes sooner than a second after another.
+	Sessions(*SessionsRequest, grpc.ServerStreamingServer[SessionsReport]) error
 	mustEmbedUnimplementedAgentServer()
 }
 
@@ -140,6 +168,9 @@ func (UnimplementedAgentServer) Run(grpc.BidiStreamingServer[RunRequest, RunResp
 }
 func (UnimplementedAgentServer) Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Doctor not implemented")
+}
+func (UnimplementedAgentServer) Sessions(*SessionsRequest, grpc.ServerStreamingServer[SessionsReport]) error {
+	return status.Error(codes.Unimplemented, "method Sessions not implemented")
 }
 func (UnimplementedAgentServer) mustEmbedUnimplementedAgentServer() {}
 func (UnimplementedAgentServer) testEmbeddedByValue()               {}
@@ -223,6 +254,17 @@ func _Agent_Doctor_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_Sessions_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SessionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServer).Sessions(m, &grpc.GenericServerStream[SessionsRequest, SessionsReport]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Agent_SessionsServer = grpc.ServerStreamingServer[SessionsReport]
+
 // Agent_ServiceDesc is the grpc.ServiceDesc for Agent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -249,6 +291,11 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Agent_Run_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Sessions",
+			Handler:       _Agent_Sessions_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "pkg/wire/nodegadget.proto",
