@@ -8,5 +8,7 @@
 // kubectl --as means it. What the caller may is a SubjectAccessReview: creating
 // tracesessions/stream in every namespace whose pods are asked for, and cluster-wide
 // to see all pods; creating clustertracesessions/stream to see what is outside of
-// pods. Nothing is remembered, so a right that was taken away is gone at once.
+// pods. To read what a trace session has recorded is to get tracesessions/stream in its
+// namespace, or clustertracesessions/stream. Nothing is remembered, so a right that was
+// taken away is gone at once.
 package access

@@ -66,6 +66,20 @@ func (g *Gate) traceNamespace(ctx context.Context, caller Caller, namespace stri
 	})
 }
 
+// Session says whether the caller may read what the trace sessions of a namespace have
+// recorded; "" stands for ClusterTraceSessions, which belong to none.
+func (g *Gate) Session(ctx context.Context, caller Caller, namespace string) error {
+	right := authorizationv1.ResourceAttributes{Verb: "get", Group: Group, Resource: clusterSessions, Subresource: stream}
+	if namespace == "" {
+		return g.need(ctx, caller, "read trace sessions of the cluster", right)
+	}
+	if err := checkNamespace(namespace); err != nil {
+		return err
+	}
+	right.Resource, right.Namespace = sessions, namespace
+	return g.need(ctx, caller, fmt.Sprintf("read trace sessions of namespace %q", namespace), right)
+}
+
 // Cluster says whether the caller may do something that concerns nodes, not pods;
 // what completes the sentence "may not …".
 func (g *Gate) Cluster(ctx context.Context, caller Caller, do string) error {
@@ -125,12 +139,19 @@ func checkSelector(selector *wire.Selector) error {
 	}
 	// An empty name above all: for the API server that is every namespace.
 	for _, name := range selector.GetNamespaces() {
-		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-			return status.Errorf(codes.InvalidArgument, "%.100q is no name of a namespace: %s", name, strings.Join(problems, "; "))
+		if err := checkNamespace(name); err != nil {
+			return err
 		}
 	}
 	if _, err := labels.Parse(selector.GetLabels()); err != nil {
 		return status.Errorf(codes.InvalidArgument, "the label selector makes no sense: %v", err)
+	}
+	return nil
+}
+
+func checkNamespace(name string) error {
+	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+		return status.Errorf(codes.InvalidArgument, "%.100q is no name of a namespace: %s", name, strings.Join(problems, "; "))
 	}
 	return nil
 }

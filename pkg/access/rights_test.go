@@ -62,6 +62,40 @@ func TestTenantsSeeTheirNamespaces(t *testing.T) {
 	}
 }
 
+// TestReadersOfSessions need another verb than those who trace, and one for each kind.
+func TestReadersOfSessions(t *testing.T) {
+	c := &cluster{rights: everything("tracer")}
+	c.rights["jane get tracesessions/stream shop/"] = true
+	c.rights["ops get tracesessions/stream /"] = true
+	c.rights["ops get tracesessions/stream bank/"] = true
+	c.rights["admin get clustertracesessions/stream /"] = true
+	for _, test := range []struct {
+		name, user, namespace string
+		code                  codes.Code
+		text                  string
+	}{
+		{name: "own namespace", user: "jane", namespace: "shop"},
+		{"another", "jane", "bank", codes.PermissionDenied, `user "jane" may not read trace sessions of namespace "bank": ` +
+			`the right is the verb get on tracesessions.nodegadget.dev/stream, given by a Role and a RoleBinding in namespace "bank"`},
+		{name: "all namespaces", user: "ops", namespace: "bank"},
+		{"the cluster's", "ops", "", codes.PermissionDenied, `user "ops" may not read trace sessions of the cluster: ` +
+			`the right is the verb get on clustertracesessions.nodegadget.dev/stream, given by a ClusterRole and a ClusterRoleBinding`},
+		{name: "the cluster's, allowed", user: "admin"},
+		{"those are not all", "admin", "shop", codes.PermissionDenied, "may not read trace sessions of namespace"},
+		{"who may trace", "tracer", "", codes.PermissionDenied, "may not read trace sessions of the cluster"},
+		{"no namespace", "admin", "*", codes.InvalidArgument, `"*" is no name of a namespace`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := c.gate().Session(t.Context(), Caller{user: &user.DefaultInfo{Name: test.user}}, test.namespace)
+			if test.text == "" {
+				require.NoError(t, err)
+				return
+			}
+			requireStatus(t, err, test.code, test.text)
+		})
+	}
+}
+
 func TestDenialsSayHowToBeAllowed(t *testing.T) {
 	gate := (&cluster{}).gate()
 	jane := Caller{user: &user.DefaultInfo{Name: "jane"}}
