@@ -129,7 +129,7 @@ func (e *Enricher) Record(record []byte) {
 	if e.opts.Containers.Dirty() {
 		e.update()
 	}
-	id := e.opts.Process.id(record)
+	id := e.opts.Process.CgroupID(record)
 	c := e.cgroups[id]
 	if c == nil || c.sight == undecided || c.first != nil {
 		e.hold(e.meet(id), record)
@@ -139,7 +139,7 @@ func (e *Enricher) Record(record []byte) {
 		e.pass(c, record)
 		return
 	}
-	target := e.meet(e.opts.Target.id(record))
+	target := e.meet(e.opts.Target.CgroupID(record))
 	if target.sight == undecided {
 		e.hold(c, record)
 		return

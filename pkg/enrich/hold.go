@@ -58,7 +58,7 @@ func (l *holdList) remove(h *held) {
 func (e *Enricher) hold(c *cgroup, record []byte) {
 	h := &held{cgroup: c, record: bytes.Clone(record), due: time.Now().Add(e.opts.Hold)}
 	if e.opts.Target != nil {
-		h.target = e.meet(e.opts.Target.id(record))
+		h.target = e.meet(e.opts.Target.CgroupID(record))
 	}
 	if c.last != nil {
 		c.last.after = h

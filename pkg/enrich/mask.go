@@ -21,8 +21,8 @@ type Part struct {
 	Tail bool
 }
 
-// id reads the cgroup's id; a record that is too short has none, 0.
-func (i *Identity) id(record []byte) uint64 {
+// CgroupID reads the cgroup's id; a record that is too short has none, 0.
+func (i *Identity) CgroupID(record []byte) uint64 {
 	if i.Cgroup+8 > len(record) {
 		return 0
 	}

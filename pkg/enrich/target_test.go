@@ -54,7 +54,7 @@ func TestSecondProcess(t *testing.T) {
 			got := r.bytes[0]
 			require.Equal(t, test.maker, string(got[nameAt:nameAt+4]))
 			require.Equal(t, test.receiver, string(got[theirsAt:theirsAt+4]))
-			require.Equal(t, test.maker == blank, maker.id(got) == 0)
+			require.Equal(t, test.maker == blank, maker.CgroupID(got) == 0)
 			require.Equal(t, test.receiver == blank, string(got[length:]) != "/path", "the tail is %q", got[length:])
 			require.Equal(t, test.receiver == blank, binary.NativeEndian.Uint32(got[tailAt:]) == 0)
 			r.close(1)

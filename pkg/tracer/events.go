@@ -25,14 +25,16 @@ func (t *Tracer) runEvents(ctx context.Context, h Handler) error {
 		if !stop {
 			deadline = deadline.Add(flushInterval)
 		}
-		err := drain(t.buffer.next, deadline, h.Record)
+		empty, err := t.drain(deadline, h.Record)
+		if err != nil {
+			h.Flush()
+			return fmt.Errorf("reading events: %w", err)
+		}
 		h.Flush()
 		switch {
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("reading events: %w", err)
-		case stop:
+		case stop && empty:
 			return nil
-		case ctx.Err() != nil:
+		case !stop && ctx.Err() != nil:
 			// Once more after the programs are gone: now the buffer only empties.
 			t.detach()
 			stop = true
@@ -48,16 +50,40 @@ type buffer struct {
 	close func() error
 }
 
-func drain(next func(time.Time) ([]byte, error), deadline time.Time, each func([]byte)) error {
-	for {
-		record, err := next(deadline)
+// drain hands out records until the buffer is empty, or so many that it is time to flush.
+func (t *Tracer) drain(deadline time.Time, each func([]byte)) (empty bool, err error) {
+	for range flushRecords {
+		record, err := t.buffer.next(deadline)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.at.drains++
+			return true, nil
+		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		if len(record) > 0 {
+			t.at.bytes += uint64(len(record))
 			each(record)
 		}
 	}
+	return false, nil
+}
+
+// Mark is a place in the events that Run hands out.
+type Mark struct {
+	// drains counts how often the buffer was found empty, bytes what was in it.
+	drains, bytes uint64
+}
+
+// Mark says how far Run has come. Only the handler's functions may ask.
+func (t *Tracer) Mark() Mark { return t.at }
+
+// Passed says whether all events have been handed out that waited in the buffer at a
+// mark, which must be one of a Flush. Only the handler's functions may ask.
+func (t *Tracer) Passed(m Mark) bool {
+	// A ring is read in the order in which it was written, and holds no more than its
+	// size. The perf buffers of single processors have no common order.
+	return t.at.drains > m.drains || !t.usePerf && t.at.bytes-m.bytes >= uint64(t.size)
 }
 
 // openBuffer must come before programs are attached: a perf buffer takes nothing

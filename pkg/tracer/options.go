@@ -25,6 +25,9 @@ const (
 	// flushInterval is how long a record waits at most before it is handed out:
 	// the kernel wakes the reader only for large backlogs.
 	flushInterval = 20 * time.Millisecond
+	// flushRecords bounds what is handed out between two flushes: a buffer that is
+	// filled as fast as it is read is never empty.
+	flushRecords = 1 << 13
 	// wakeupShare of the buffer must be full before the kernel wakes the reader.
 	wakeupShare = 16
 )

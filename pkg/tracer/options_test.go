@@ -3,10 +3,12 @@
 package tracer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -119,20 +121,78 @@ func TestUnknownHookIsAnError(t *testing.T) {
 	require.EqualError(t, err, `hooks of kind "uprobe" are not known`)
 }
 
-func TestDrainHandsOutRecordsUntilTheBufferIsEmpty(t *testing.T) {
-	pending := [][]byte{{1}, {}, {2, 3}}
-	deadline := time.Now()
-	next := func(given time.Time) ([]byte, error) {
-		require.Equal(t, deadline, given)
-		if len(pending) == 0 {
+// fill makes a tracer with records in its buffer, and says which deadline was given last.
+func fill(records ...[]byte) (*Tracer, *time.Time) {
+	var given time.Time
+	return &Tracer{size: 64, buffer: &buffer{next: func(deadline time.Time) ([]byte, error) {
+		given = deadline
+		if len(records) == 0 {
 			return nil, os.ErrDeadlineExceeded
 		}
-		record := pending[0]
-		pending = pending[1:]
+		record := records[0]
+		records = records[1:]
 		return record, nil
-	}
+	}}}, &given
+}
+
+func TestDrainHandsOutRecordsUntilTheBufferIsEmpty(t *testing.T) {
+	tr, given := fill([]byte{1}, []byte{}, []byte{2, 3})
+	deadline := time.Now()
 	var got [][]byte
-	err := drain(next, deadline, func(record []byte) { got = append(got, record) })
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	empty, err := tr.drain(deadline, func(record []byte) { got = append(got, record) })
+	require.NoError(t, err)
+	require.True(t, empty)
+	require.Equal(t, deadline, *given)
 	require.Equal(t, [][]byte{{1}, {2, 3}}, got, "an empty sample is no record")
+}
+
+// TestDrainPausesForAFlush although the buffer never gets empty.
+func TestDrainPausesForAFlush(t *testing.T) {
+	tr, _ := fill(slices.Repeat([][]byte{{1}}, flushRecords+1)...)
+	count := 0
+	each := func([]byte) { count++ }
+	empty, err := tr.drain(time.Now(), each)
+	require.NoError(t, err)
+	require.False(t, empty)
+	require.Equal(t, flushRecords, count)
+	empty, err = tr.drain(time.Now(), each)
+	require.NoError(t, err)
+	require.True(t, empty)
+	require.Equal(t, flushRecords+1, count)
+}
+
+func TestMarkIsPassedWhenAllThatWaitedHasCome(t *testing.T) {
+	each := func([]byte) {}
+	tr, _ := fill()
+	before := tr.Mark()
+	require.False(t, tr.Passed(before))
+	_, err := tr.drain(time.Now(), each)
+	require.NoError(t, err)
+	require.True(t, tr.Passed(before), "the buffer was found empty")
+
+	// More than a whole buffer has been read, and it has never been empty.
+	for _, test := range []struct {
+		perf   bool
+		bytes  int
+		passed bool
+	}{{false, 63, false}, {false, 64, true}, {true, 1000, false}} {
+		tr := &Tracer{size: 64, usePerf: test.perf}
+		mark := tr.Mark()
+		tr.at.bytes += uint64(test.bytes)
+		require.Equal(t, test.passed, tr.Passed(mark), "%+v", test)
+	}
+}
+
+// TestWokenWhileAnIntervalLasts, and not for its end.
+func TestWokenWhileAnIntervalLasts(t *testing.T) {
+	wake := make(chan struct{}, 1)
+	wake <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	woken := 0
+	require.False(t, await(ctx, time.Hour, Handler{Wake: wake, Woken: func() {
+		woken++
+		cancel()
+	}}))
+	require.Equal(t, 1, woken)
+	require.True(t, await(t.Context(), time.Millisecond, Handler{}))
 }

@@ -23,6 +23,9 @@ func (t *Tracer) runTable(ctx context.Context, h Handler) error {
 	defer ticker.Stop()
 	for last := false; !last; {
 		select {
+		case <-h.Wake:
+			h.Woken()
+			continue
 		case <-ticker.C:
 		case <-ctx.Done():
 			// Only what is read after this is all that there was.
@@ -53,11 +56,26 @@ func (t *Tracer) takeTable(each func([]byte)) error {
 	old := t.table
 	t.table = fresh
 	defer old.Close()
+	return t.readTable(old, each)
+}
 
+// Peek hands out what the table holds now, and leaves it as it is. Programs go on adding to
+// it meanwhile. Only the handler's functions may call it.
+func (t *Tracer) Peek(each func([]byte)) error {
+	if t.table == nil {
+		return nil
+	}
+	if err := t.readTable(t.table, each); err != nil {
+		return fmt.Errorf("reading table: %w", err)
+	}
+	return nil
+}
+
+func (t *Tracer) readTable(table *ebpf.Map, each func([]byte)) error {
 	var key, value []byte
 	record := make([]byte, t.source.Size)
 	valueOffset := (t.source.KeySize + 7) &^ 7
-	entries := old.Iterate()
+	entries := table.Iterate()
 	for entries.Next(&key, &value) {
 		clear(record)
 		copy(record, key)
@@ -83,10 +101,24 @@ func (t *Tracer) runSnapshot(ctx context.Context, h Handler) error {
 		if t.opts.Interval == 0 {
 			return nil
 		}
-		select {
-		case <-time.After(t.opts.Interval):
-		case <-ctx.Done():
+		if !await(ctx, t.opts.Interval, h) {
 			return nil
+		}
+	}
+}
+
+// await waits for the end of an interval. It says whether that came before ctx ended.
+func await(ctx context.Context, interval time.Duration, h Handler) bool {
+	end := time.NewTimer(interval)
+	defer end.Stop()
+	for {
+		select {
+		case <-h.Wake:
+			h.Woken()
+		case <-end.C:
+			return true
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -25,6 +25,8 @@ type Tracer struct {
 	table    *ebpf.Map
 	template *ebpf.MapSpec
 	buffer   *buffer
+	// at is how far Run has come.
+	at       Mark
 	attached []attachment
 	choices  []Choice
 }
@@ -89,6 +91,10 @@ type Handler struct {
 	// Flush is called when no more records wait, at least every 20 ms, and for
 	// tables and snapshots at the end of each interval.
 	Flush func()
+	// Woken is called soon after Wake could be read, while the end of an interval of a
+	// table or snapshot is waited for. Both may be nil.
+	Wake  <-chan struct{}
+	Woken func()
 }
 
 // Run hands out records until ctx ends; then it detaches the programs, hands out
