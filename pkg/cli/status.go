@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nodegadget.dev/pkg/btf/kernel"
 	"nodegadget.dev/pkg/print"
 	"nodegadget.dev/pkg/wire"
 )
@@ -158,6 +159,9 @@ func printStatus(w io.Writer, nodes []nodeStatus, wide bool) error {
 	for _, n := range nodes {
 		if n.Error != "" {
 			fmt.Fprintf(w, "\n%s doesn't answer: %s\n", n.Node, n.Error)
+		}
+		if n.BTF == string(kernel.None) {
+			fmt.Fprintf(w, "\n%s can't run gadgets: %s\n", n.Node, n.BTFReason)
 		}
 		if n.Stale {
 			fmt.Fprintf(w, "\n%s: what is known of pods may be out of date\n", n.Node)

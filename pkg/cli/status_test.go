@@ -67,6 +67,14 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, 2, r.status)
 }
 
+func TestStatusSaysWhyANodeHasNoBTF(t *testing.T) {
+	node := &wire.Node{Name: "node1", Kernel: "4.19", BtfSource: "none", Btf: "kernel 4.19: no BTF (tried a bundle: not in it)"}
+	f := &fakeRelay{nodes: &wire.NodesResponse{Nodes: []*wire.NodeReport{{Name: "node1", Info: &wire.InfoResponse{Node: node}}}}}
+	r := callCluster(t, f, "status")
+	require.Zero(t, r.status, r.err)
+	require.Contains(t, r.out, "\nnode1 can't run gadgets: kernel 4.19: no BTF (tried a bundle: not in it)\n")
+}
+
 func TestStatusWithoutAnAnswerFails(t *testing.T) {
 	for want, nodes := range map[string][]*wire.NodeReport{
 		"kubectl-gadget: no agent answers\n":                      {{Name: "node1", Error: "no answer"}, {Name: "node2", Error: "no answer"}},

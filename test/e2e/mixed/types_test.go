@@ -80,7 +80,7 @@ func testNoBundle(t *testing.T, s *suite) {
 	s.awaitAgents(t)
 	text := s.run(t, "status")
 	t.Logf("\n%s", text)
-	require.Contains(t, text, "no BTF for kernel")
+	require.Regexp(t, `(?m)^`+untyped+` can't run gadgets: .*no BTF`, text)
 	for _, n := range s.status(t) {
 		if n.Node == untyped {
 			require.Equal(t, "none", n.BTF)
