@@ -27,7 +27,7 @@ type TraceSession struct {
 	Spec TraceSessionSpec `json:"spec"`
 	// Status is how it is doing. The controller writes it.
 	// +optional
-	Status SessionStatus `json:"status,omitempty"`
+	Status SessionStatus `json:"status,omitzero"`
 }
 
 // TraceSessionList is what a list of sessions comes as.
@@ -64,7 +64,7 @@ type ClusterTraceSession struct {
 	Spec ClusterTraceSessionSpec `json:"spec"`
 	// Status is how it is doing. The controller writes it.
 	// +optional
-	Status SessionStatus `json:"status,omitempty"`
+	Status SessionStatus `json:"status,omitzero"`
 }
 
 // ClusterTraceSessionList is what a list of sessions comes as.

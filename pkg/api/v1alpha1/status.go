@@ -5,6 +5,8 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // SessionPhase is the state of a session in one word. Conditions say why.
+//
+// +kubebuilder:validation:Enum=Pending;Running;Degraded;Suspended;Completed;Failed
 type SessionPhase string
 
 // The phases of a session.
@@ -47,12 +49,16 @@ type SessionStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// Conditions are Accepted, Running, Degraded and Completed.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// Nodes counts nodes.
 	// +optional
-	Nodes NodeCounts `json:"nodes,omitempty"`
+	Nodes NodeCounts `json:"nodes,omitzero"`
 
 	// Events is how many records passed the filter, on all nodes.
 	// +optional
@@ -75,6 +81,9 @@ type SessionStatus struct {
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
 
 	// Failures are the first of those that nodes report.
+	//
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
 	// +optional
 	Failures []NodeFailure `json:"failures,omitempty"`
 
@@ -88,6 +97,10 @@ type SessionStatus struct {
 	LastGap *Gap `json:"lastGap,omitempty"`
 
 	// Outputs are how the outputs are doing, on all nodes.
+	//
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
 	// +optional
 	Outputs []OutputStatus `json:"outputs,omitempty"`
 }
@@ -95,6 +108,8 @@ type SessionStatus struct {
 // NodeCounts counts the nodes of a session.
 type NodeCounts struct {
 	// Summary is "running/desired", for kubectl get.
+	//
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Summary string `json:"summary,omitempty"`
 
@@ -117,9 +132,13 @@ type NodeFailure struct {
 	Node string `json:"node"`
 
 	// Reason is a word in CamelCase.
+	//
+	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason"`
 
 	// Message is a sentence.
+	//
+	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
 }
@@ -139,6 +158,8 @@ type Gap struct {
 // OutputStatus is how an output is doing.
 type OutputStatus struct {
 	// Name is file, otlp or metrics.
+	//
+	// +kubebuilder:validation:MaxLength=32
 	Name string `json:"name"`
 
 	// Written is how many records it took, on all nodes.
@@ -154,6 +175,8 @@ type OutputStatus struct {
 	FailingNodes int32 `json:"failingNodes,omitempty"`
 
 	// Error is what is wrong on the first of them.
+	//
+	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Error string `json:"error,omitempty"`
 }
