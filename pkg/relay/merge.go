@@ -37,10 +37,15 @@ type clock struct {
 // key is the time by which a record is put in order: its own, but not later than its
 // arrival, so that a node whose clock is ahead isn't the last for ever.
 func (c *clock) key(record []byte, arrived int64) int64 {
-	if c.offset < 0 || len(record) < c.offset+8 {
+	return min(c.at(record, arrived), arrived)
+}
+
+// at is the record's time by its node's clock; if it has none, that of its arrival.
+func (c *clock) at(record []byte, arrived int64) int64 {
+	if c == nil || c.offset < 0 || len(record) < c.offset+8 {
 		return arrived
 	}
-	return min(c.boot+int64(binary.LittleEndian.Uint64(record[c.offset:])), arrived)
+	return c.boot + int64(binary.LittleEndian.Uint64(record[c.offset:]))
 }
 
 // parcel is one message of a node: records to be merged, or a message to be passed on
@@ -50,6 +55,11 @@ type parcel struct {
 	message *wire.RunResponse
 	// From alive on records of other nodes wait for this one's, until dead.
 	alive, dead bool
+	// From replaying on they do so without regard to the window, until replayed or dead:
+	// what the node has to send was made long ago.
+	replaying, replayed bool
+	// share is what the parcel takes room of besides the merger's; nil for nothing.
+	share *share
 
 	clock   *clock
 	arrived int64
@@ -61,8 +71,10 @@ type parcel struct {
 
 // lane is what waits of one node, in its order.
 type lane struct {
-	parcels []parcel
-	alive   bool
+	parcels          []parcel
+	alive, replaying bool
+	// heard is when something came.
+	heard int64
 	// key is the time of the first record. A message to be passed on has been first for ever.
 	key int64
 }
@@ -89,6 +101,7 @@ type merger struct {
 	// The rest is run's own. heap has the lanes that have something, by key; waiting
 	// counts those that have nothing, although their node is there; held is the size of
 	// what is in lanes.
+	replay  replay
 	spare   []parcel
 	lanes   []lane
 	heap    []int
@@ -101,6 +114,7 @@ func newMerger(window time.Duration, limit int, out func(*wire.RunResponse), ful
 	return &merger{
 		out: out, full: full, window: int64(window), limit: int64(limit), start: time.Now(),
 		room: semaphore.NewWeighted(int64(limit)), wake: make(chan struct{}, 1), batch: newBatch(),
+		replay: replay{patience: int64(replayPatience)},
 	}
 }
 
@@ -114,6 +128,9 @@ func (m *merger) now() int64 { return m.start.UnixNano() + int64(time.Since(m.st
 // and others' records get their turn.
 func (m *merger) push(ctx context.Context, p parcel) error {
 	p.size = min(p.size+frame, m.limit)
+	if err := p.share.take(ctx, p.size); err != nil {
+		return err
+	}
 	if err := m.room.Acquire(ctx, p.size); err != nil {
 		return err
 	}
@@ -155,10 +172,14 @@ func (m *merger) run(ctx context.Context) {
 // more, or what there is too much of. It says whether something is left.
 func (m *merger) pass(horizon int64) bool {
 	m.receive()
+	m.giveUpReplays()
 	for len(m.heap) > 0 {
 		first := &m.lanes[m.heap[0]]
-		early := first.key > horizon && m.waiting > 0 && m.held <= m.limit/2
-		if early || m.full() {
+		if m.early(first.key, horizon) {
+			break
+		}
+		if m.full() {
+			m.replay.blocked = m.now()
 			break
 		}
 		m.take(first)
@@ -174,8 +195,19 @@ func (m *merger) pass(horizon int64) bool {
 	m.flush()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ticking = len(m.heap) > 0
+	m.ticking = len(m.heap) > 0 || m.replay.awaited > 0 && horizon != math.MaxInt64
 	return m.ticking || len(m.incoming) > 0
+}
+
+// early says that the record of the key has to wait for those of other nodes.
+func (m *merger) early(key, horizon int64) bool {
+	if m.held > m.limit/2 {
+		return false
+	}
+	if m.replay.awaited > 0 && horizon != math.MaxInt64 {
+		return key != math.MinInt64
+	}
+	return key > horizon && m.waiting > 0
 }
 
 // receive puts what was pushed into its lanes.
@@ -192,11 +224,15 @@ func (m *merger) receive() {
 		l := &m.lanes[p.lane]
 		idle := len(l.parcels) == 0
 		l.parcels = append(l.parcels, p)
+		l.heard = m.now()
 		if !idle {
 			continue
 		}
 		if l.alive {
 			m.waiting--
+		}
+		if l.replaying {
+			m.replay.awaited--
 		}
 		if m.settle(l) {
 			m.heap = append(m.heap, p.lane)
@@ -222,6 +258,8 @@ func (m *merger) settle(l *lane) bool {
 			return true
 		}
 		l.alive = (l.alive || p.alive) && !p.dead
+		m.setReplaying(l, (l.replaying || p.replaying) && !p.replayed && !p.dead)
+		p.share.release(p.size)
 		m.room.Release(p.size)
 		m.held -= p.size
 		l.parcels[0] = parcel{}
@@ -230,6 +268,9 @@ func (m *merger) settle(l *lane) bool {
 	l.parcels = nil
 	if l.alive {
 		m.waiting++
+	}
+	if l.replaying {
+		m.replay.awaited++
 	}
 	return false
 }

@@ -191,3 +191,79 @@ func TestRecordsWithoutRoomForATime(t *testing.T) {
 	require.EqualValues(t, 77, (&clock{offset: -1}).key(record(1, 2), 77))
 	require.EqualValues(t, 7, c.key(record(1, 2), 77))
 }
+
+// TestReplaysWaitForEachOther whatever the window is, unless one is silent.
+func TestReplaysWaitForEachOther(t *testing.T) {
+	b := newBench(t, 1<<20)
+	for lane := range 3 {
+		b.push(parcel{lane: lane, alive: true, replaying: true})
+	}
+	b.send(0, never, 10, 40)
+	b.note(0, "header")
+	b.send(1, never, 20, 30)
+	require.Empty(t, b.pass(100), "node 2 may have something earlier, however old")
+	b.note(2, "header of 2")
+	require.Equal(t, []any{"header of 2"}, b.pass(100))
+	b.send(2, never, 15, 35)
+	require.Equal(t, []any{10, 15, 20, 30}, b.pass(100))
+	b.push(parcel{lane: 1, replayed: true})
+	require.Equal(t, []any{35}, b.pass(100))
+	require.False(t, b.merger.replay.told)
+	b.push(parcel{lane: 2, dead: true})
+	require.Equal(t, []any{40, "header"}, b.pass(100))
+	require.False(t, b.merger.replay.told, "node 0 hasn't said that this was all")
+	b.merger.replay.patience = 0
+	b.pass(100)
+	require.Len(t, b.out, 1)
+	require.NotNil(t, b.out[0].GetReplayed())
+	b.push(parcel{lane: 3, replaying: true})
+	b.push(parcel{lane: 3, replayed: true})
+	b.pass(100)
+	require.Empty(t, b.out, "it is told once")
+}
+
+// TestReplayIsBounded by memory, and by the end of the session.
+func TestReplayIsBounded(t *testing.T) {
+	b := newBench(t, 1024)
+	for lane := range 2 {
+		b.push(parcel{lane: lane, alive: true, replaying: true})
+	}
+	for i := range uint64(30) {
+		b.send(0, never, i)
+	}
+	require.NotEmpty(t, b.pass(100))
+	require.LessOrEqual(t, b.merger.held, int64(512))
+	require.Empty(t, b.pass(100))
+	require.NotEmpty(t, b.pass(never))
+	require.False(t, b.merger.pass(never))
+
+	limited := newBench(t, 1<<20)
+	share := limited.merger.newShare(1 << 20)
+	p := parcel{clock: &clock{}, records: wire.AppendRecord(nil, 0, record(9, 9)), size: 2 * minShare, share: share}
+	limited.push(p)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, limited.merger.push(ctx, p), context.DeadlineExceeded, "a node doesn't take others' room")
+	limited.pass(never)
+	limited.push(p)
+}
+
+// TestSlowReaderIsNoSilentNode: while the client takes nothing, nobody is given up.
+func TestSlowReaderIsNoSilentNode(t *testing.T) {
+	b := newBench(t, 1<<20)
+	b.merger.replay.patience = int64(50 * time.Millisecond)
+	b.alive(0)
+	b.push(parcel{lane: 1, alive: true, replaying: true})
+	b.note(0, "header")
+	b.full = true
+	for range 5 {
+		require.Empty(t, b.pass(100))
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.Equal(t, 1, b.merger.replay.awaited)
+	b.full = false
+	require.Equal(t, []any{"header"}, b.pass(100))
+	time.Sleep(60 * time.Millisecond)
+	b.pass(100)
+	require.Zero(t, b.merger.replay.awaited)
+}

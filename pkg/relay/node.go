@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"nodegadget.dev/pkg/wire"
 )
@@ -44,6 +43,8 @@ const (
 	refused
 	// ended: the gadget has ended by itself, or was stopped.
 	ended
+	// lacking: the agent has nothing of the trace session, but may come to.
+	lacking
 )
 
 // node is a session's run on one node, through all restarts of its agent.
@@ -56,6 +57,10 @@ type node struct {
 	heard atomic.Uint64
 	// told is why the node is gone, as the client knows it.
 	told string
+	// seen is the time of the last record of a trace session, share its room while what
+	// was retained is on its way.
+	seen  int64
+	share *share
 
 	// The rest is guarded by the session's mu.
 	state  state
@@ -64,8 +69,10 @@ type node struct {
 	why error
 	// records and loss are those of all runs that are over, the others this one's.
 	records, runRecords uint64
-	loss                wire.Loss
-	runLoss             *wire.Loss
+	// received counts those of a trace session in this run.
+	received uint64
+	loss     wire.Loss
+	runLoss  *wire.Loss
 }
 
 // run runs the gadget on the node until the session ends it or it ends by itself.
@@ -84,11 +91,14 @@ func (n *node) run(ctx context.Context) {
 			n.leave(ctx, ended, nil, end)
 			return
 		}
-		if now, _ := n.session.relay.opts.Fleet.get(n.name); now != m {
-			err = errors.New("its agent is gone")
+		if while := n.again(err); while > 0 {
+			n.awaitOther(ctx, m, while)
+			continue
 		}
-		to := stateAfter(err)
-		n.gone(ctx, to, err)
+		to := n.fail(ctx, m, err)
+		if to == lacking && !n.session.follows() {
+			return
+		}
 		if time.Since(began) > lastRetry {
 			retry = firstRetry
 		}
@@ -98,6 +108,20 @@ func (n *node) run(ctx context.Context) {
 		n.awaitOther(ctx, m, retry/2+rand.N(retry))
 		retry = min(2*retry, lastRetry)
 	}
+}
+
+// fail ends an attempt that came to nothing, and returns what the node is then.
+func (n *node) fail(ctx context.Context, m *member, err error) state {
+	if errors.Is(err, errLacks) {
+		n.leave(ctx, lacking, nil, nil)
+		return lacking
+	}
+	if now, _ := n.session.relay.opts.Fleet.get(n.name); now != m {
+		err = errors.New("its agent is gone")
+	}
+	to := stateAfter(err)
+	n.gone(ctx, to, err)
+	return to
 }
 
 func unreachable(m *member) string {
@@ -166,13 +190,11 @@ func (n *node) attempt(ctx context.Context, m *member) (*wire.RunResponse, error
 	if err != nil {
 		return nil, err
 	}
-	start := proto.CloneOf(n.session.start)
-	start.Protocol, start.Nodes = wire.Current(), nil
 	// io.EOF is only that the stream has ended; Recv says why.
-	if err := stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
+	if err := stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Start{Start: n.startOf()}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	late := time.AfterFunc(headerTimeout, func() { cancel(fmt.Errorf("its agent hasn't started the gadget within %s", headerTimeout)) })
+	late := n.await(cancel)
 	defer late.Stop()
 	stopped := make(chan struct{})
 	go func() {
@@ -185,7 +207,15 @@ func (n *node) attempt(ctx context.Context, m *member) (*wire.RunResponse, error
 	}
 	cancel(nil)
 	<-stopped
-	return end, err
+	return end, n.excuse(err)
+}
+
+// await gives up an agent that doesn't begin.
+func (n *node) await(cancel context.CancelCauseFunc) *time.Timer {
+	if n.session.replays() {
+		return time.AfterFunc(attachTimeout, func() { cancel(fmt.Errorf("its agent hasn't answered within %s", attachTimeout)) })
+	}
+	return time.AfterFunc(headerTimeout, func() { cancel(fmt.Errorf("its agent hasn't started the gadget within %s", headerTimeout)) })
 }
 
 // passStop asks the agent for the end when the client has.
@@ -215,7 +245,7 @@ func (n *node) passStop(ctx context.Context, stream grpc.BidiStreamingClient[wir
 func (n *node) pass(ctx context.Context, p parcel) error {
 	p.lane = int(n.number - 1)
 	p.arrived = n.session.merger.now()
-	p.size = int64(len(p.records))
+	p.size, p.share = int64(len(p.records)), n.share
 	if p.message != nil {
 		p.size = int64(sizeOf(p.message))
 	}
@@ -244,7 +274,7 @@ func (n *node) leave(ctx context.Context, to state, why error, message *wire.Run
 	n.session.mu.Lock()
 	n.records += n.runRecords
 	add(&n.loss, n.runLoss)
-	n.runRecords, n.runLoss, n.state, n.why = 0, nil, to, why
+	n.runRecords, n.received, n.runLoss, n.state, n.why = 0, 0, nil, to, why
 	n.session.mu.Unlock()
 	n.session.poke()
 }
@@ -264,4 +294,5 @@ func add(sum, l *wire.Loss) {
 	sum.Relay += l.GetRelay()
 	sum.Unresolved += l.GetUnresolved()
 	sum.Withheld += l.GetWithheld()
+	sum.Throttled += l.GetThrottled()
 }

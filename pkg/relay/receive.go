@@ -27,6 +27,9 @@ func (n *node) receive(ctx context.Context, stream grpc.BidiStreamingClient[wire
 		return nil, err
 	}
 	late.Stop()
+	if n.session.replays() && first.GetEnd() != nil {
+		return nil, errLacks
+	}
 	clock, err := n.begin(ctx, first.GetHeader())
 	if err != nil {
 		return nil, err
@@ -62,6 +65,9 @@ func (n *node) begin(ctx context.Context, header *wire.Header) (*clock, error) {
 	if n.session.start.GetSelector() != nil && header.GetProtocol().GetMinor() < 1 {
 		// It has ignored the selector, and would send what the client may not see.
 		return nil, status.Error(codes.FailedPrecondition, "its agent is too old to select containers: update it")
+	}
+	if n.session.replays() && header.GetProtocol().GetMinor() < 2 {
+		return nil, errTooOld
 	}
 	if header.Node == nil {
 		header.Node = &wire.Node{}
@@ -106,6 +112,11 @@ func (n *node) handle(ctx context.Context, clock *clock, message *wire.RunRespon
 		return n.pass(ctx, parcel{message: message})
 	case *wire.RunResponse_Notice:
 		return n.pass(ctx, parcel{message: message})
+	case *wire.RunResponse_Replayed:
+		// Of all nodes, the client hears from the merger.
+		err := n.pass(ctx, parcel{replayed: true})
+		n.share = nil
+		return err
 	}
 	// What this relay doesn't know it could not put right for the client.
 	return nil
@@ -115,7 +126,11 @@ func (n *node) batch(ctx context.Context, clock *clock, message *wire.RunRespons
 	if err := n.remap(b); err != nil {
 		return err
 	}
-	n.counted(b.GetSequence()+uint64(b.GetCount()), nil)
+	if n.session.replays() {
+		n.see(clock, b)
+	} else {
+		n.counted(b.GetSequence()+uint64(b.GetCount()), nil)
+	}
 	n.session.relay.records.Add(uint64(b.GetCount()))
 	if err := n.explain(ctx); err != nil {
 		return err
@@ -130,10 +145,13 @@ func (n *node) batch(ctx context.Context, clock *clock, message *wire.RunRespons
 func (n *node) counted(records uint64, loss *wire.Loss) {
 	n.session.mu.Lock()
 	defer n.session.mu.Unlock()
-	n.runRecords = max(n.runRecords, records)
 	if loss != nil {
 		n.runLoss = loss
 	}
+	if n.session.replays() {
+		records = n.received + n.runLoss.GetQueue()
+	}
+	n.runRecords = max(n.runRecords, records)
 }
 
 // remap puts the session's references in the place of the agent's, and checks the

@@ -175,7 +175,7 @@ func (r *Relay) begin(ctx context.Context, caller access.Caller, start *wire.Sta
 	if len(start.GetNodes()) > maxNodes {
 		return nil, status.Errorf(codes.InvalidArgument, "%d names of nodes, at most %d are taken", len(start.GetNodes()), maxNodes)
 	}
-	if err := r.opts.Gate.Trace(ctx, caller, start.GetSelector()); err != nil {
+	if err := r.may(ctx, caller, start); err != nil {
 		return nil, err
 	}
 	present, _ := r.opts.Fleet.all(start.GetNodes())
@@ -191,7 +191,7 @@ func (r *Relay) begin(ctx context.Context, caller access.Caller, start *wire.Sta
 	}
 	s.begin(present)
 	r.opts.Log.Info("session begins", "session", s.String(), "caller", caller.String(), "gadget", start.GetGadget(),
-		"selector", start.GetSelector(), "nodes", len(present))
+		"selector", start.GetSelector(), "attach", start.GetAttach(), "nodes", len(present))
 	go func() {
 		defer r.running.Done()
 		s.run()
@@ -273,7 +273,7 @@ func (r *Relay) resume(stream serverStream, received <-chan *wire.RunRequest, ca
 		return status.Error(codes.NotFound, "there is no such session: it has ended, or was in another relay")
 	}
 	// Rights may have been taken away meanwhile.
-	if err := r.opts.Gate.Trace(stream.Context(), caller, s.start.GetSelector()); err != nil {
+	if err := r.may(stream.Context(), caller, s.start); err != nil {
 		return err
 	}
 	a := s.attach(stream.Context())
@@ -288,7 +288,7 @@ func (r *Relay) resume(stream serverStream, received <-chan *wire.RunRequest, ca
 	welcome.GetSession().MissedMessages, welcome.GetSession().MissedRecords = messages, records
 	first := []*wire.RunResponse{welcome}
 	if messages > 0 {
-		first = append(first, s.recall()...)
+		first = append(first, s.recall(from)...)
 	}
 	r.opts.Log.Info("session resumed", "session", s.String(), "caller", caller.String(), "missed", records)
 	return s.serve(stream, received, a, first)

@@ -35,6 +35,10 @@ type session struct {
 	merger *merger
 	// refs numbers the references of all nodes.
 	refs atomic.Uint32
+	// replayed is the number of the message that says that all nodes have sent what they
+	// had retained; 0 before.
+	replayed atomic.Uint64
+	began    time.Time
 	// ctx ends with the session, and with it all runs on nodes.
 	ctx  context.Context
 	kill context.CancelFunc
@@ -63,25 +67,28 @@ func (r *Relay) newSession(caller access.Caller, start *wire.Start) *session {
 	// It never fails.
 	_, _ = rand.Read(id)
 	s := &session{
-		id: hex.EncodeToString(id), relay: r, caller: caller, start: start, box: newBox(r.opts.Memory),
+		id: hex.EncodeToString(id), relay: r, caller: caller, start: start, box: newBox(r.opts.Memory), began: time.Now(),
 		stopping: make(chan struct{}), news: make(chan struct{}, 1), dropped: make(chan struct{}), left: time.Now(), known: map[string]bool{},
 	}
 	s.ctx, s.kill = context.WithCancel(context.Background())
-	s.merger = newMerger(r.opts.Window, r.opts.MergeMemory, s.box.add, s.box.full)
+	s.merger = newMerger(r.opts.Window, r.opts.MergeMemory, s.out, s.box.full)
 	return s
 }
 
-// begin names the nodes that are there, and those that should be.
+// begin names the nodes that are there, and those that should be. Which of them have
+// something of a trace session is not known yet.
 func (s *session) begin(present []*member) {
 	names := make([]string, 0, len(present))
 	for _, m := range present {
 		names = append(names, m.Node)
 	}
-	s.box.add(s.message(names))
-	missing := slices.DeleteFunc(slices.Clone(s.start.GetNodes()), func(name string) bool { return slices.Contains(names, name) })
-	for _, name := range append(names, missing...) {
-		s.addNode(name)
+	if s.replays() {
+		s.box.add(s.message(nil))
+	} else {
+		s.box.add(s.message(names))
 	}
+	missing := slices.DeleteFunc(slices.Clone(s.start.GetNodes()), func(name string) bool { return slices.Contains(names, name) })
+	s.addNodes(append(names, missing...))
 }
 
 func (s *session) message(nodes []string) *wire.RunResponse {
@@ -90,12 +97,29 @@ func (s *session) message(nodes []string) *wire.RunResponse {
 	}}}
 }
 
-// addNode begins to run the gadget on a node, unless it does already.
-func (s *session) addNode(name string) {
+// addNodes begins to run the gadget on nodes, unless it does already. All of them are
+// known to the merger before the first one begins.
+func (s *session) addNodes(names []string) {
+	var added []*node
+	for _, name := range names {
+		if n := s.addNode(name); n != nil {
+			added = append(added, n)
+		}
+	}
+	for _, n := range added {
+		if s.replays() {
+			n.share = s.merger.newShare(len(added))
+		}
+		s.running.Go(func() { n.run(s.ctx) })
+	}
+}
+
+// addNode makes a node, nil if it is there already.
+func (s *session) addNode(name string) *node {
 	s.mu.Lock()
 	if s.known[name] {
 		s.mu.Unlock()
-		return
+		return nil
 	}
 	s.known[name] = true
 	n := &node{name: name, number: uint32(len(s.nodes) + 1), session: s, state: starting}
@@ -103,8 +127,8 @@ func (s *session) addNode(name string) {
 	s.nodes = append(s.nodes, n)
 	s.mu.Unlock()
 	// Others' records wait for this node's from now on. It fails only when all is over.
-	_ = n.pass(s.ctx, parcel{alive: true})
-	s.running.Go(func() { n.run(s.ctx) })
+	_ = n.pass(s.ctx, parcel{alive: true, replaying: s.replays()})
+	return n
 }
 
 // run looks after the session until it is over: it includes nodes that join, tells
@@ -192,14 +216,17 @@ func (s *session) watch() error {
 // when others may have.
 func (s *session) include() <-chan struct{} {
 	members, changed := s.relay.opts.Fleet.all(s.start.GetNodes())
+	names := make([]string, 0, len(members))
 	for _, m := range members {
-		s.addNode(m.Node)
+		names = append(names, m.Node)
 	}
+	s.addNodes(names)
 	return changed
 }
 
 // over says whether nothing comes any more: all nodes have ended, or some have and
-// the others aren't there. If all refuse, their reason is the session's error.
+// the others aren't there. If all refuse, their reason is the session's error. A trace
+// session that isn't followed is not waited for.
 func (s *session) over() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,7 +250,7 @@ func (s *session) over() (bool, error) {
 	case refusals == len(s.nodes) && !began:
 		return true, why
 	}
-	return false, nil
+	return s.replays() && !s.follows(), nil
 }
 
 // check gives up a client that doesn't read, and one that doesn't come back.
@@ -334,9 +361,9 @@ func (s *session) linger() {
 	}
 }
 
-// recall is what a client has to know that has missed messages: the headers of all
-// nodes that take part, and what references mean.
-func (s *session) recall() []*wire.RunResponse {
+// recall is what a client has to know that has missed messages up to a number: the
+// headers of all nodes that take part, what references mean, and if the replay is over.
+func (s *session) recall(upTo uint64) []*wire.RunResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var messages []*wire.RunResponse
@@ -351,6 +378,9 @@ func (s *session) recall() []*wire.RunResponse {
 			}})
 		}
 	}
+	if at := s.replayed.Load(); at != 0 && at <= upTo {
+		messages = append(messages, replayedMessage())
+	}
 	return messages
 }
 
@@ -359,7 +389,7 @@ func (s *session) names() []string {
 	defer s.mu.Unlock()
 	var names []string
 	for _, n := range s.nodes {
-		if n.state == starting || n.state == running {
+		if n.state == running || n.state == starting && !s.replays() {
 			names = append(names, n.name)
 		}
 	}

@@ -166,7 +166,7 @@ func recordsOf(messages []*wire.RunResponse) []seen {
 		}
 		i := 0
 		for ref, record := range m.GetBatch().All() {
-			s := seen{at: binary.LittleEndian.Uint64(record), number: uint32(binary.LittleEndian.Uint64(record[8:])), container: explained[ref]}
+			s := seen{at: binary.LittleEndian.Uint64(record), number: uint32(numberIn(record)), container: explained[ref]}
 			s.node = s.container.GetNode()
 			if targets := m.GetBatch().GetTargets(); len(targets) > 0 {
 				s.target = explained[targets[i]]
@@ -177,6 +177,9 @@ func recordsOf(messages []*wire.RunResponse) []seen {
 	}
 	return all
 }
+
+// numberIn is the number in a record of eventHeader's gadget.
+func numberIn(record []byte) uint64 { return binary.LittleEndian.Uint64(record[8:]) }
 
 func numbersOf(records []seen) []uint32 {
 	var numbers []uint32

@@ -44,7 +44,8 @@ type world struct {
 
 	mu     sync.Mutex
 	agents map[string]*fakeAgent
-	// rights are "user namespace" for pods, and "user host" for the rest.
+	// rights are "user namespace" for pods, and "user host" for the rest; to read what
+	// trace sessions recorded, "user read namespace" and "user read host".
 	rights map[string]bool
 }
 
@@ -94,6 +95,9 @@ func (w *world) kubernetes() *fake.Clientset {
 		what := review.Spec.ResourceAttributes.Namespace
 		if review.Spec.ResourceAttributes.Resource == "clustertracesessions" {
 			what = "host"
+		}
+		if review.Spec.ResourceAttributes.Verb == "get" {
+			what = "read " + what
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
