@@ -25,9 +25,8 @@ type list struct {
 
 	mu    sync.Mutex
 	kinds [2]kind
-	// told says that the API server is away, or that it doesn't know of sessions, so
-	// that each is logged once.
-	told string
+	// told is what was logged last.
+	told outlook
 	// last is what Set was last called with; called is whether it was.
 	last   []session.Session
 	called bool
@@ -104,26 +103,44 @@ func same(a, b session.Session) bool {
 	return a.UID == b.UID && a.Generation == b.Generation && a.Deleting == b.Deleting
 }
 
-// say logs whether sessions can be followed, when that has changed. The caller holds mu.
+// missing is the problem of a cluster without the definitions.
+const missing = "no such resource"
+
+// outlook is how following sessions goes.
+type outlook uint8
+
+const (
+	good outlook = iota
+	// waiting is for the definitions, away is the API server.
+	waiting
+	away
+)
+
+// say logs how it goes, when that has changed. The caller holds mu.
 func (l *list) say() {
-	problem := cmp.Or(l.kinds[0].problem, l.kinds[1].problem)
-	if problem == l.told {
+	now, why := good, ""
+	for _, k := range l.kinds {
+		switch k.problem {
+		case "":
+		case missing:
+			now = max(now, waiting)
+		default:
+			now, why = away, k.problem
+		}
+	}
+	if now == l.told {
 		return
 	}
-	first := l.told == "" && !l.called
-	l.told = problem
-	switch {
-	case problem == missing:
+	l.told = now
+	switch now {
+	case waiting:
 		l.opts.Log.Info("trace sessions: the API server doesn't know of them; waiting for their definitions")
-	case problem != "":
-		l.opts.Log.Warn("trace sessions: the API server can't be asked, those that are known go on", "error", problem)
-	case !first:
+	case away:
+		l.opts.Log.Warn("trace sessions: the API server can't be asked, those that are known go on", "error", why)
+	default:
 		l.opts.Log.Info("trace sessions: in step with the API server")
 	}
 }
-
-// missing is the problem of a cluster without the definitions.
-const missing = "no such resource"
 
 // store is what a cache.Reflector fills: one kind of the list.
 type store struct {
@@ -144,8 +161,7 @@ func (s *store) failed(ctx context.Context, err error) {
 		// the server says so.
 		s.known.answered = true
 		s.list.notify()
-	} else if s.known.problem == "" || s.known.problem == missing {
-		// Errors of one outage differ from attempt to attempt.
+	} else {
 		s.known.problem = err.Error()
 	}
 	s.list.say()
