@@ -17,4 +17,9 @@
 // costs nobody else anything. When a session ends, what finds no room is dropped here,
 // and counted too. Records are copied once, and are looked at only where the schema
 // says their time is.
+//
+// Reading a trace session is a run as well, whose start has an attach: agents send what
+// they have retained of it instead of running something. Until every node has sent all
+// of that, the merger waits for each of them whatever the window is, and then tells the
+// client so. An agent that is attached to again is asked only for what is new.
 package relay
