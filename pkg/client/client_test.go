@@ -179,7 +179,7 @@ func TestRunRefusesWhatIsNoRun(t *testing.T) {
 		{"nothing", nil, nil, "the agent ended the run before it began"},
 		{"batch first", []*wire.RunResponse{batch(0, nil)}, nil, "the agent's first message is not a header"},
 		{"message of a newer agent first", []*wire.RunResponse{{}}, nil, "the agent's first message is not a header"},
-		{"newer protocol", []*wire.RunResponse{newer}, nil, "protocol version 2.0 of the peer doesn't go with 1.1"},
+		{"newer protocol", []*wire.RunResponse{newer}, nil, "protocol version 2.0 of the peer doesn't go with 1.2"},
 		{"field out of bounds", []*wire.RunResponse{hostile}, nil, `field "n" lies outside of any record`},
 		{"no gadget", []*wire.RunResponse{nameless}, nil, "is not of the form verb_noun"},
 		{"agent's error", nil, status.Error(codes.Internal, "no memory"), "no memory"},

@@ -45,6 +45,8 @@ type Counts struct {
 	Unresolved uint64
 	// Withheld were not sent for that reason: the caller may not see every container.
 	Withheld uint64
+	// Throttled were left out because there were more a second than there may be.
+	Throttled uint64
 }
 
 // Lost is the sum of what was lost on the way.
@@ -55,7 +57,7 @@ func (c Counts) Add(o Counts) Counts {
 	return Counts{
 		Received: c.Received + o.Received, Kernel: c.Kernel + o.Kernel, Queue: c.Queue + o.Queue, Relay: c.Relay + o.Relay,
 		Missing: c.Missing + o.Missing, Skipped: c.Skipped + o.Skipped,
-		Unresolved: c.Unresolved + o.Unresolved, Withheld: c.Withheld + o.Withheld,
+		Unresolved: c.Unresolved + o.Unresolved, Withheld: c.Withheld + o.Withheld, Throttled: c.Throttled + o.Throttled,
 	}
 }
 
@@ -63,12 +65,13 @@ func (c Counts) Add(o Counts) Counts {
 func (c *Counts) grow(o Counts) {
 	c.Kernel, c.Queue, c.Relay = max(c.Kernel, o.Kernel), max(c.Queue, o.Queue), max(c.Relay, o.Relay)
 	c.Skipped, c.Unresolved, c.Withheld = max(c.Skipped, o.Skipped), max(c.Unresolved, o.Unresolved), max(c.Withheld, o.Withheld)
+	c.Throttled = max(c.Throttled, o.Throttled)
 }
 
 func countsOf(loss *wire.Loss) Counts {
 	return Counts{
 		Kernel: loss.GetKernel(), Queue: loss.GetQueue(), Relay: loss.GetRelay(), Skipped: loss.GetSkipped(),
-		Unresolved: loss.GetUnresolved(), Withheld: loss.GetWithheld(),
+		Unresolved: loss.GetUnresolved(), Withheld: loss.GetWithheld(), Throttled: loss.GetThrottled(),
 	}
 }
 

@@ -31,7 +31,7 @@ func TestManyNodesInOneRun(t *testing.T) {
 		from(0, 13, lossOf(&wire.Loss{Relay: 1})),
 		from(2, 14, end(2, &wire.Loss{Kernel: 1})),
 		from(1, 15, end(6, &wire.Loss{Queue: 1, Withheld: 2})), from(4, 16, end(0, nil)),
-		from(0, 17, end(10, &wire.Loss{Kernel: 5, Queue: 1, Relay: 2, Unresolved: 1, Withheld: 2})),
+		from(0, 17, end(10, &wire.Loss{Kernel: 5, Queue: 1, Relay: 2, Unresolved: 1, Withheld: 2, Throttled: 4})),
 	}}}}
 	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{Gadget: "trace_x"})
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestManyNodesInOneRun(t *testing.T) {
 	require.Equal(t, map[string]Counts{
 		"a": {Queue: 1, Withheld: 2}, "b": {Kernel: 5, Unresolved: 1}, "c": {}, "d": {},
 	}, counts)
-	require.Equal(t, Counts{Received: 6, Kernel: 5, Queue: 1, Relay: 2, Missing: 1, Unresolved: 1, Withheld: 2}, run.Counts())
+	require.Equal(t, Counts{Received: 6, Kernel: 5, Queue: 1, Relay: 2, Missing: 1, Unresolved: 1, Withheld: 2, Throttled: 4}, run.Counts())
 	require.EqualValues(t, 9, run.Counts().Lost())
 	require.True(t, run.Ended())
 	require.Equal(t, []bool{false, true, false, false}, []bool{
@@ -94,7 +94,7 @@ func TestRelaysFirstMessageIsASession(t *testing.T) {
 	for want, answers := range map[string][]*wire.RunResponse{
 		"the relay's first message is not a session":           {headerOf("a")},
 		"the relay ended the run before it began":              nil,
-		"protocol version 2.0 of the peer doesn't go with 1.1": {newer},
+		"protocol version 2.0 of the peer doesn't go with 1.2": {newer},
 	} {
 		run, err := connectRelay(t, &relay{acts: []act{{answers: answers}}}, RelayOptions{}).Run(t.Context(), &wire.Start{})
 		require.ErrorContains(t, err, want)

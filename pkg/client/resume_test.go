@@ -157,3 +157,35 @@ func TestStopReachesTheResumedRun(t *testing.T) {
 	_, err = drain(t, run)
 	require.NoError(t, err)
 }
+
+// TestForgottenReadingGoesOn behind what was shown.
+func TestForgottenReadingGoesOn(t *testing.T) {
+	lost := status.Error(codes.Unavailable, "EOF")
+	r := &relay{acts: []act{
+		{answers: []*wire.RunResponse{from(0, 1, session("s")), from(1, 2, headerOf("a")), from(0, 3, records(0, 3))}, end: lost},
+		{end: status.Error(codes.NotFound, "no such session")},
+		{answers: []*wire.RunResponse{
+			from(0, 1, session("t")), from(1, 2, headerOf("a")), from(0, 3, records(0, 2)), from(1, 4, end(2, nil)), from(0, 5, end(2, nil)),
+		}},
+	}}
+	start := &wire.Start{Attach: &wire.Attach{Namespace: "shop", Name: "carts", Since: 5, Tail: 7, Follow: true}}
+	run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), start)
+	require.NoError(t, err)
+	for range 3 {
+		_, err = run.Next()
+		require.NoError(t, err)
+	}
+	run.Shown(time.Unix(0, 900))
+	run.Shown(time.Unix(0, 800))
+	_, err = drain(t, run)
+	require.NoError(t, err)
+	attach := r.requests[0].GetStart().GetAttach()
+	require.EqualValues(t, 5, attach.GetSince())
+	require.EqualValues(t, 7, attach.GetTail())
+	attach = r.requests[2].GetStart().GetAttach()
+	require.EqualValues(t, 900, attach.GetSince())
+	require.Zero(t, attach.GetTail())
+	require.True(t, attach.GetFollow())
+	require.Equal(t, Counts{Received: 5}, run.Counts())
+	require.False(t, run.Nodes()[0].Vanished, "that a session doesn't name nodes doesn't mean that they aren't there")
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -154,8 +155,9 @@ func (r *Run) begin(first *wire.RunResponse) error {
 	for _, name := range session.GetNodes() {
 		r.named(name)
 	}
-	// What was missed may have said which nodes are there.
-	if another || session.GetMissedMessages() > 0 {
+	// What was missed may have said which nodes are there. Which of them have something
+	// of a trace session isn't known when reading it begins.
+	if another && r.start.GetAttach() == nil || session.GetMissedMessages() > 0 {
 		r.recall(session.GetNodes())
 	}
 	return nil
@@ -182,6 +184,15 @@ func (r *Run) recall(there []string) {
 		case node.Live():
 			node.leave("it wasn't there any more when the connection was", nil)
 		}
+	}
+}
+
+// Shown says that all records of a trace session have been shown that were made until a
+// time. If the relay forgets the session, only what is newer is asked for. It must not
+// be called while Next is.
+func (r *Run) Shown(until time.Time) {
+	if attach := r.start.GetAttach(); attach != nil {
+		attach.Since, attach.Tail = max(attach.Since, until.UnixNano()), 0
 	}
 }
 
