@@ -140,6 +140,9 @@ func (v *view) line(total client.Counts, lost lossList, missed client.Missed) st
 	if total.Withheld > 0 {
 		line += fmt.Sprintf(", %s withheld because nobody knows whose they are", thousands(total.Withheld))
 	}
+	if total.Throttled > 0 {
+		line += fmt.Sprintf(", %s throttled", thousands(total.Throttled))
+	}
 	if total.Skipped > 0 {
 		line += fmt.Sprintf(", %s program runs left out by the kernel", thousands(total.Skipped))
 	}
@@ -156,6 +159,9 @@ func (v *view) demanded(lost lossList, total client.Counts, missed client.Missed
 	}
 	if total.Withheld > 0 {
 		return fmt.Errorf("%s events were withheld", thousands(total.Withheld))
+	}
+	if total.Throttled > 0 {
+		return fmt.Errorf("%s events were throttled", thousands(total.Throttled))
 	}
 	if missed.Restarts > 0 {
 		return errors.New("what happened before the run began anew was lost")
