@@ -58,6 +58,8 @@ type Options struct {
 	QueueSize int
 	// MaxRuns bounds the number of runs at a time; 0: DefaultMaxRuns.
 	MaxRuns int
+	// Sessions bound what trace sessions may take; zero values have their defaults.
+	Sessions SessionLimits
 	// Log gets one line for each run; nil discards them.
 	Log *slog.Logger
 }
@@ -71,6 +73,10 @@ type Agent struct {
 	runs    atomic.Int64
 	ledger  ledger
 	doctor  doctor
+	// programs are what is loaded for runs and sessions.
+	programs *programs
+	// sessions are the trace sessions that this node records.
+	sessions *sessions
 	// announced says that all was looked for that Announce looks for. What it did not
 	// find is why: types, containers and a heartbeat.
 	announced                atomic.Bool
@@ -105,13 +111,16 @@ func New(opts Options) *Agent {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Agent{opts: opts, started: time.Now()}
+	a.programs = newPrograms(a)
+	a.sessions = newSessions(a, opts.Sessions)
 	a.stopping, a.stopRuns = context.WithCancel(context.Background())
 	return a
 }
 
-// Close releases what the agent has open. Its runs must have ended.
+// Close releases what the agent has open. Its runs should have ended.
 func (a *Agent) Close() {
 	a.stopRuns()
+	a.programs.shutdown()
 	if a.opts.Chooser != nil {
 		a.opts.Chooser.Close()
 	}
@@ -175,6 +184,9 @@ func (a *Agent) Run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	}
 	if err := wire.CheckVersion(start.GetProtocol()); err != nil {
 		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	if attach := start.GetAttach(); attach != nil {
+		return a.attach(stream, attach)
 	}
 	log := a.opts.Log.With("gadget", start.GetGadget(), "peer", peerOf(stream.Context()))
 	log.Info("run starts", "filter", start.GetFilter(), "params", start.GetParams())

@@ -150,7 +150,7 @@ func TestBadRequestsAreRefusedBeforeAnythingIsLoaded(t *testing.T) {
 		{"negative interval", &wire.Start{Gadget: "top_syscall", Interval: -1}, codes.InvalidArgument, "interval of -1ns"},
 		{"unknown alternative", &wire.Start{Gadget: "trace_open", Alternatives: map[string]string{"exit": "magic"}}, codes.InvalidArgument, "exit=magic"},
 		{"unknown group", &wire.Start{Gadget: "trace_open", Alternatives: map[string]string{"entry": "tp_btf"}}, codes.InvalidArgument, "known are: exit=tp_btf, exit=raw_tracepoint"},
-		{"newer client", &wire.Start{Gadget: "trace_open", Protocol: &wire.Version{Major: 2}}, codes.FailedPrecondition, "protocol version 2.0 of the peer doesn't go with 1.1"},
+		{"newer client", &wire.Start{Gadget: "trace_open", Protocol: &wire.Version{Major: 2}}, codes.FailedPrecondition, "protocol version 2.0 of the peer doesn't go with 1.2"},
 		{"client without a version", &wire.Start{Gadget: "trace_open", Protocol: &wire.Version{}}, codes.FailedPrecondition, "protocol version 0.0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -3,11 +3,10 @@
 package agent
 
 import (
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"nodegadget.dev/pkg/enrich"
-	"nodegadget.dev/pkg/tracer"
 )
 
 const (
@@ -27,17 +26,15 @@ const (
 type intake struct {
 	queue    *queue
 	enricher *enrich.Enricher
-	// pause is how long the tracer waits on purpose before it looks again.
-	pause time.Duration
-	// looked is when it did last, 0 when it has ended.
-	looked atomic.Int64
+	changes  enrich.Changes
+	// close stops following the containers.
+	close func()
 }
 
 // newIntake makes an intake. The enricher's options lack but the queue's part; without
 // them there is no enricher.
-func newIntake(q *queue, pause time.Duration, opts *enrich.Options) (*intake, error) {
-	in := &intake{queue: q, pause: pause}
-	in.looked.Store(time.Now().UnixNano())
+func newIntake(q *queue, opts *enrich.Options) (*intake, error) {
+	in := &intake{queue: q, close: func() {}}
 	if opts == nil {
 		return in, nil
 	}
@@ -46,57 +43,61 @@ func newIntake(q *queue, pause time.Duration, opts *enrich.Options) (*intake, er
 	if in.enricher, err = enrich.New(*opts); err != nil {
 		return nil, err
 	}
+	in.changes = opts.Containers
 	q.unexplained = in.enricher.Again
 	return in, nil
 }
 
-func (i *intake) handler() tracer.Handler {
+// taker is what takes a record, at the least price.
+func (i *intake) taker() func(record []byte) {
 	if i.enricher == nil {
-		return tracer.Handler{Record: func(record []byte) { i.queue.add(0, 0, record) }, Flush: i.flush}
+		return i.record
 	}
-	return tracer.Handler{Record: i.enricher.Record, Flush: i.flush}
+	return i.enricher.Record
 }
 
-// flush is called when the tracer has read all there is, or at the end of an interval.
+// record takes a record, and may change its bytes.
+func (i *intake) record(record []byte) {
+	if i.enricher == nil {
+		i.queue.add(0, 0, record)
+		return
+	}
+	i.enricher.Record(record)
+}
+
+// flush hands out what doesn't have to wait.
 func (i *intake) flush() {
-	i.looked.Store(time.Now().UnixNano())
-	switch {
-	case i.enricher == nil:
-		i.queue.flush()
-	case i.queue.interval:
-		i.settle(intervalHold)
-	default:
+	if i.enricher != nil {
 		i.enricher.Flush()
-		i.queue.flush()
 	}
+	i.queue.flush()
 }
 
-// silent is how long ago the tracer should have looked for records, and has not.
-func (i *intake) silent(now time.Time) time.Duration {
-	looked := i.looked.Load()
-	if looked == 0 {
-		return 0
-	}
-	return max(now.Sub(time.Unix(0, looked))-i.pause, 0)
-}
+// waiting says whether records wait for their container.
+func (i *intake) waiting() bool { return i.enricher != nil && i.enricher.Waiting() }
 
-// end hands out what still waits, once the tracer has ended, and closes the queue.
-func (i *intake) end() {
-	i.looked.Store(0)
-	if i.enricher != nil && !i.queue.interval {
-		i.settle(lastHold)
+// release hands out all.
+func (i *intake) release() {
+	if i.enricher != nil {
+		i.enricher.Release()
 	}
-	i.queue.close()
+	i.queue.flush()
 }
 
 // settle gives records that wait a last chance, and then hands out all.
-func (i *intake) settle(patience time.Duration) {
-	for deadline := time.Now().Add(patience); i.enricher.Waiting() && time.Now().Before(deadline); {
+func settle(patience time.Duration, members []*member) {
+	wait := func(m *member) bool { return m.intake.waiting() }
+	for deadline := time.Now().Add(patience); slices.ContainsFunc(members, wait) && time.Now().Before(deadline); {
 		time.Sleep(holdPoll)
-		i.enricher.Flush()
+		for _, m := range members {
+			if m.intake.enricher != nil {
+				m.intake.enricher.Flush()
+			}
+		}
 	}
-	i.enricher.Release()
-	i.queue.flush()
+	for _, m := range members {
+		m.intake.release()
+	}
 }
 
 // unresolved and withheld are the enricher's counts.

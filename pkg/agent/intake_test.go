@@ -54,22 +54,21 @@ func made(cgroup, number uint64) []byte {
 	return binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, cgroup), number)
 }
 
-func newShopIntake(t *testing.T, n *news, interval bool) *intake {
+func newShopIntake(t *testing.T, n *news, interval bool) *member {
 	t.Helper()
-	in, err := newIntake(newQueue(DefaultQueueSize, nil, interval), 0, &enrich.Options{
-		Containers: n, Selection: enrich.Selection{Namespaces: []string{"shop"}},
-	})
+	q := newQueue(DefaultQueueSize, nil, interval)
+	in, err := newIntake(q, &enrich.Options{Containers: n, Selection: enrich.Selection{Namespaces: []string{"shop"}}})
 	require.NoError(t, err)
-	return in
+	return &member{intake: in, queue: q}
 }
 
 func TestIntakeWithoutContainersLetsAllThrough(t *testing.T) {
-	in, err := newIntake(newQueue(DefaultQueueSize, nil, false), 0, nil)
+	in, err := newIntake(newQueue(DefaultQueueSize, nil, false), nil)
 	require.NoError(t, err)
-	h := in.handler()
-	h.Record(made(1, 1))
-	h.Flush()
-	in.end()
+	in.taker()(made(1, 1))
+	in.flush()
+	require.False(t, in.waiting())
+	in.release()
 	p := <-in.queue.batches
 	for ref := range p.All() {
 		require.Zero(t, ref)
@@ -81,40 +80,44 @@ func TestIntakeWithoutContainersLetsAllThrough(t *testing.T) {
 // TestLastRecordsGetTheirContainer although its name comes when the run has ended.
 func TestLastRecordsGetTheirContainer(t *testing.T) {
 	n := &news{}
-	in := newShopIntake(t, n, false)
-	h := in.handler()
-	h.Record(made(1, 0))
-	h.Flush()
-	require.Empty(t, in.queue.batches)
+	m := newShopIntake(t, n, false)
+	m.intake.record(made(1, 0))
+	m.intake.flush()
+	require.Empty(t, m.queue.batches)
 	late := time.AfterFunc(50*time.Millisecond, func() { n.tell(1, shopPod(7)) })
 	defer late.Stop()
-	in.end()
-	p := <-in.queue.batches
+	settle(lastHold, []*member{m})
+	p := <-m.queue.batches
 	require.Equal(t, []*container.Container{shopPod(7)}, p.containers)
 	for ref := range p.All() {
 		require.EqualValues(t, 7, ref)
 	}
 }
 
-// TestIntervalEndsWithItsOwnRows: none of them slips into the next.
+// TestIntervalEndsWithItsOwnRows: none of them slips into the next. All members wait
+// together.
 func TestIntervalEndsWithItsOwnRows(t *testing.T) {
-	n := &news{}
+	n, other := &news{}, &news{}
 	n.tell(1, shopPod(1))
-	in := newShopIntake(t, n, true)
-	h := in.handler()
-	h.Record(made(1, 0))
-	h.Record(made(2, 1))
-	h.Record(made(3, 2))
+	m := newShopIntake(t, n, true)
+	members := []*member{m, newShopIntake(t, other, true), newShopIntake(t, other, true)}
+	for _, waits := range members[1:] {
+		waits.intake.record(made(3, 0))
+	}
+	m.intake.record(made(1, 0))
+	m.intake.record(made(2, 1))
+	m.intake.record(made(3, 2))
 	late := time.AfterFunc(20*time.Millisecond, func() { n.tell(2, shopPod(2)) })
 	defer late.Stop()
 	begin := time.Now()
-	h.Flush()
+	settle(intervalHold, members)
 	require.GreaterOrEqual(t, time.Since(begin), intervalHold)
-	h.Record(made(1, 3))
-	h.Flush()
-	in.end()
+	require.Less(t, time.Since(begin), 2*intervalHold)
+	m.intake.record(made(1, 3))
+	settle(intervalHold, members)
+	m.queue.close()
 	var refs [][]uint32
-	for p := range in.queue.batches {
+	for p := range m.queue.batches {
 		require.True(t, p.IntervalEnd)
 		var of []uint32
 		for ref := range p.All() {
@@ -123,7 +126,7 @@ func TestIntervalEndsWithItsOwnRows(t *testing.T) {
 		refs = append(refs, of)
 	}
 	require.Equal(t, [][]uint32{{1, 2}, {1}}, refs)
-	_, withheld := in.counts()
+	_, withheld := m.intake.counts()
 	require.EqualValues(t, 1, withheld)
 }
 

@@ -9,11 +9,13 @@ import (
 	"nodegadget.dev/pkg/wire"
 )
 
-// ledger keeps the accounts of all runs, by gadget. The zero value is empty.
+// ledger keeps the accounts of all runs, by gadget. What programs lose in the kernel is
+// counted once, however many share them. The zero value is empty.
 type ledger struct {
-	mu    sync.Mutex
-	live  map[*run]bool
-	ended map[string]*account
+	mu     sync.Mutex
+	live   map[*member]bool
+	loaded map[*program]bool
+	ended  map[string]*account
 }
 
 // account is what runs have done. All of it only grows.
@@ -22,27 +24,51 @@ type account struct {
 	wire.Loss
 }
 
-// begin enters a run that is attached.
-func (l *ledger) begin(r *run) {
+// load enters a program that is attached.
+func (l *ledger) load(p *program) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.loaded == nil {
+		l.loaded = map[*program]bool{}
+	}
+	l.loaded[p] = true
+}
+
+// unload closes a program's account, before it is unloaded.
+func (l *ledger) unload(p *program) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.loaded, p)
+	l.closed(p.plan.object.Spec.Name).addKernel(p)
+}
+
+// begin enters a member of a program.
+func (l *ledger) begin(m *member) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.live == nil {
-		l.live, l.ended = map[*run]bool{}, map[string]*account{}
+		l.live = map[*member]bool{}
 	}
-	l.live[r] = true
+	l.live[m] = true
 }
 
-// end closes a run's account, before its programs are unloaded.
-func (l *ledger) end(r *run) {
+// end closes a member's account.
+func (l *ledger) end(m *member) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.live, r)
-	a := l.ended[r.gadget]
-	if a == nil {
-		a = &account{}
-		l.ended[r.gadget] = a
+	delete(l.live, m)
+	l.closed(m.gadget()).add(m)
+}
+
+// closed is the account of all that has ended of a gadget.
+func (l *ledger) closed(gadget string) *account {
+	if l.ended == nil {
+		l.ended = map[string]*account{}
 	}
-	a.add(r)
+	if l.ended[gadget] == nil {
+		l.ended[gadget] = &account{}
+	}
+	return l.ended[gadget]
 }
 
 // accounts are those of all runs there were, by gadget.
@@ -50,46 +76,63 @@ func (l *ledger) accounts() map[string]*account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := map[string]*account{}
-	for gadget, ended := range l.ended {
-		a := &account{runs: ended.runs, records: ended.records}
-		a.sum(&ended.Loss)
-		all[gadget] = a
-	}
-	for r := range l.live {
-		if all[r.gadget] == nil {
-			all[r.gadget] = &account{}
+	of := func(gadget string) *account {
+		if all[gadget] == nil {
+			all[gadget] = &account{}
 		}
-		all[r.gadget].add(r)
+		return all[gadget]
+	}
+	for gadget, ended := range l.ended {
+		a := of(gadget)
+		a.runs, a.records = ended.runs, ended.records
+		addLoss(&a.Loss, &ended.Loss)
+	}
+	for m := range l.live {
+		of(m.gadget()).add(m)
+	}
+	for p := range l.loaded {
+		of(p.plan.object.Spec.Name).addKernel(p)
 	}
 	return all
 }
 
-// silent is how long the most silent of the runs that should speak has been so.
+// programs counts those that are loaded.
+func (l *ledger) programs() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.loaded)
+}
+
+// silent is how long the most silent of the programs that should speak has been so.
 func (l *ledger) silent(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	longest := time.Duration(0)
-	for r := range l.live {
-		longest = max(longest, r.silent(now))
+	for p := range l.loaded {
+		longest = max(longest, p.silent(now))
 	}
 	return longest
 }
 
-func (a *account) add(r *run) {
+// add adds what is a member's own.
+func (a *account) add(m *member) {
 	a.runs++
-	a.records += r.queue.records.Load()
-	// Counters of the kernel that can't be read any more stay as they were told last.
-	loss, err := r.loss()
+	a.records += m.records()
+	// Without the kernel's counters it is still told what came of the rest.
+	loss, _ := m.loss()
+	own := &wire.Loss{
+		Queue: loss.GetQueue(), Unresolved: loss.GetUnresolved(), Withheld: loss.GetWithheld(), Throttled: loss.GetThrottled(),
+	}
+	addLoss(&a.Loss, own)
+}
+
+// addKernel adds what was lost before it could be anybody's.
+func (a *account) addKernel(p *program) {
+	lost, err := p.source.Lost()
+	// Counters that can't be read any more stay as they were told last.
 	if err != nil {
 		return
 	}
-	a.sum(loss)
-}
-
-func (a *account) sum(loss *wire.Loss) {
-	a.Kernel += loss.GetKernel()
-	a.Skipped += loss.GetSkipped()
-	a.Queue += loss.GetQueue()
-	a.Unresolved += loss.GetUnresolved()
-	a.Withheld += loss.GetWithheld()
+	a.Kernel += lost.Records
+	a.Skipped += lost.Skipped
 }

@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	agent                                           *Agent
 	runs, records, lost, skipped, unresolved        *prometheus.Desc
+	throttled, loaded                               *prometheus.Desc
 	active, programs, maps, memory, runTime         *prometheus.Desc
 	containers, pending, cgroups, gone              *prometheus.Desc
 	unresolvable, lookupErrors, trackerLost, walks  *prometheus.Desc
@@ -36,6 +37,8 @@ func newMetrics(a *Agent) *metrics {
 		lost:       desc("lost_records_total", "Records that were lost, by the stage that had no room.", "gadget", "stage"),
 		skipped:    desc("skipped_program_runs_total", "Runs of programs that the kernel left out.", "gadget"),
 		unresolved: desc("unresolved_records_total", "Records whose container did not come to be known in time, and what became of them.", "gadget", "fate"),
+		throttled:  desc("throttled_records_total", "Records that were left out because their session, or its namespace, made more than it may.", "gadget"),
+		loaded:     desc("gadgets_loaded", "Gadgets that are loaded; runs that ask the same of the kernel share one."),
 		active:     desc("runs", "Runs that are on."),
 		programs:   desc("bpf_programs", "eBPF programs that are loaded."),
 		maps:       desc("bpf_maps", "eBPF maps that there are."),
@@ -78,8 +81,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	a := m.agent
 	m.collectRuns(count)
 	gauge(m.active, float64(a.runs.Load()))
+	gauge(m.loaded, float64(a.ledger.programs()))
 	m.collectKernel(gauge)
 	m.collectContainers(count, gauge)
+	a.sessions.collect(out)
 	if a.opts.Heartbeat != nil {
 		beats, missed := a.opts.Heartbeat.Beats()
 		count(m.beats, beats)
@@ -103,6 +108,7 @@ func (m *metrics) collectRuns(count func(*prometheus.Desc, uint64, ...string)) {
 		count(m.skipped, account.Skipped, gadget)
 		count(m.unresolved, account.Unresolved, gadget, "sent")
 		count(m.unresolved, account.Withheld, gadget, "withheld")
+		count(m.throttled, account.Throttled, gadget)
 	}
 }
 

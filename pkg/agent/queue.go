@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/event"
@@ -54,7 +55,10 @@ func (p *parcel) clone() *parcel {
 // a client. Its writer never waits: a batch that finds no room is dropped and counted.
 type queue struct {
 	filter   *event.Filter
-	interval bool
+	// buckets have a token for each record, or it is left out.
+	buckets   []*bucket
+	throttled atomic.Uint64
+	interval  bool
 	batches  chan *parcel
 	spare    chan *parcel
 	limit    int64
@@ -85,9 +89,10 @@ func (q *queue) explain(c *container.Container) {
 }
 
 // add appends a record to the current batch, with the references to its container
-// and to that of its target. It says whether the record passed the client's filter.
+// and to that of its target. It says whether the record passed the client's filter and
+// was not throttled.
 func (q *queue) add(ref, target uint32, record []byte) bool {
-	if q.filter != nil && !q.filter.Match(record) {
+	if q.filter != nil && !q.filter.Match(record) || !q.afford() {
 		return false
 	}
 	p := q.current
@@ -114,6 +119,28 @@ func (q *queue) add(ref, target uint32, record []byte) bool {
 		q.push()
 	}
 	return true
+}
+
+// afford takes a token from each bucket, or from none.
+func (q *queue) afford() bool {
+	for i, b := range q.buckets {
+		if b.take() {
+			continue
+		}
+		for _, paid := range q.buckets[:i] {
+			paid.giveBack()
+		}
+		q.throttled.Add(1)
+		return false
+	}
+	return true
+}
+
+// refill fills the buckets with what has come in.
+func (q *queue) refill(now time.Time) {
+	for _, b := range q.buckets {
+		b.refill(now)
+	}
 }
 
 // flush sends what there is. At the end of an interval it sends a batch even if

@@ -41,11 +41,8 @@ func (unsupportedError) Is(target error) bool { return target == errUnsupported 
 
 // run is one gadget that runs for one client.
 type run struct {
-	gadget string
 	stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunResponse]
-	tracer *tracer.Tracer
-	queue  *queue
-	intake *intake
+	member *member
 	told   *wire.Loss
 }
 
@@ -54,29 +51,24 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
-	types, err := a.kernelTypes(stream.Context(), plan.object)
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(a.stopping, cancel)()
+	m, err := a.programs.join(ctx, plan)
 	if err != nil {
 		return grpcError(err, start.GetVerbose())
 	}
-	plan.opts.KernelTypes, plan.opts.Cache = types.Spec, a.types.get()
-	t, err := tracer.Open(plan.object, plan.opts)
+	// What it has is released when the client learns of its end.
+	defer m.abandon()
+	header, err := a.header(m)
 	if err != nil {
-		return grpcError(err, start.GetVerbose())
+		return grpcError(err, false)
 	}
-	defer t.Close()
-	q := newQueue(a.opts.QueueSize, plan.filter, plan.object.Spec.Source.Kind != gadget.Events)
-	in, done, err := a.openIntake(plan, t, q)
-	if err != nil {
-		return grpcError(err, start.GetVerbose())
-	}
-	defer done()
-	r := &run{gadget: plan.object.Spec.Name, stream: stream, tracer: t, queue: q, intake: in, told: &wire.Loss{}}
-	a.ledger.begin(r)
-	defer a.ledger.end(r)
-	if err := r.sendHeader(a.node(types.Source), &plan.object.Spec); err != nil {
+	if err := stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}}); err != nil {
 		return err
 	}
-	return r.serve(a.stopping)
+	r := &run{stream: stream, member: m, told: &wire.Loss{}}
+	return r.serve(ctx)
 }
 
 // plan is what a client's start asks for.
@@ -86,6 +78,18 @@ type plan struct {
 	opts          tracer.Options
 	selection     enrich.Selection
 	maker, target *enrich.Identity
+	// queueSize bounds what waits for the reader, in bytes; 0 is the agent's default.
+	queueSize int
+	// buckets have a token for each record, or it is left out. Others may share them.
+	buckets []*bucket
+}
+
+// interval is that of a table or snapshot.
+func (p *plan) interval() time.Duration {
+	if p.opts.Interval == 0 {
+		return tracer.DefaultInterval
+	}
+	return p.opts.Interval
 }
 
 // prepare checks all that can be checked before anything is loaded.
@@ -133,46 +137,39 @@ func compileFilter(object *gadget.Object, text string) (*event.Filter, error) {
 	return filter, nil
 }
 
-func (r *run) sendHeader(node *wire.Node, spec *gadget.Spec) error {
+// header has what it takes to read a member's records.
+func (a *Agent) header(m *member) (*wire.Header, error) {
 	boot, err := bootTime()
 	if err != nil {
-		return grpcError(err, false)
+		return nil, err
 	}
-	header := &wire.Header{Protocol: wire.Current(), Node: node, Gadget: wire.FromSpec(spec), BootTime: boot}
-	for _, c := range r.tracer.Choices() {
+	header := &wire.Header{
+		Protocol: wire.Current(), Node: a.node(m.program.types), Gadget: wire.FromSpec(&m.plan.object.Spec), BootTime: boot,
+	}
+	for _, c := range m.program.source.Choices() {
 		choice := &wire.Choice{Group: c.Group, Alternative: c.Alternative}
 		for _, rejected := range c.Rejected {
 			choice.Rejected = append(choice.Rejected, rejected.String())
 		}
 		header.Choices = append(header.Choices, choice)
 	}
-	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}})
+	return header, nil
 }
 
-// serve runs three goroutines until the client stops or leaves, the agent shuts
-// down, or the gadget ends by itself: one reads the kernel's buffer, one waits for the client's stop,
-// and this one sends.
-func (r *run) serve(stopping context.Context) error {
-	ctx, cancel := context.WithCancel(r.stream.Context())
-	defer cancel()
-	defer context.AfterFunc(stopping, cancel)()
+// serve sends until the client stops or leaves, the agent shuts down, or the gadget ends
+// by itself. Another goroutine waits for the client's stop, and the program's own fills
+// the queue.
+func (r *run) serve(ctx context.Context) error {
+	defer context.AfterFunc(ctx, r.member.leave)()
 	go func() {
-		defer cancel()
+		defer r.member.leave()
 		awaitStop(r.stream)
 	}()
-	traced := make(chan error, 1)
-	go func() {
-		traced <- r.tracer.Run(ctx, r.intake.handler())
-		r.intake.end()
-	}()
-	sent := r.send()
-	cancel()
-	// The tracer must have ended before it is closed.
-	if err := <-traced; err != nil {
-		return grpcError(err, false)
+	if err := r.send(); err != nil {
+		return err
 	}
-	if sent != nil {
-		return sent
+	if err := r.member.failure; err != nil {
+		return grpcError(err, false)
 	}
 	return r.sendEnd()
 }
@@ -196,12 +193,12 @@ func (r *run) send() error {
 	defer ticker.Stop()
 	for {
 		select {
-		case p, ok := <-r.queue.batches:
+		case p, ok := <-r.member.queue.batches:
 			if !ok {
 				return nil
 			}
 			err := r.sendParcel(p)
-			r.queue.recycle(p)
+			r.member.queue.recycle(p)
 			if err != nil {
 				return err
 			}
@@ -212,9 +209,6 @@ func (r *run) send() error {
 		}
 	}
 }
-
-// silent is how long ago the reader should have looked for records, and has not.
-func (r *run) silent(now time.Time) time.Duration { return r.intake.silent(now) }
 
 // sendParcel sends a batch, and what it takes to read it before.
 func (r *run) sendParcel(p *parcel) error {
@@ -229,32 +223,24 @@ func (r *run) sendParcel(p *parcel) error {
 	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Batch{Batch: &p.Batch}})
 }
 
-func (r *run) loss() (*wire.Loss, error) {
-	lost, err := r.tracer.Lost()
-	if err != nil {
-		return nil, grpcError(err, false)
-	}
-	unresolved, withheld := r.intake.counts()
-	return &wire.Loss{
-		Kernel: lost.Records, Skipped: lost.Skipped, Queue: r.queue.lost.Load(), Unresolved: unresolved, Withheld: withheld,
-	}, nil
-}
-
 func (r *run) sendLoss() error {
-	loss, err := r.loss()
-	if err != nil || proto.Equal(loss, r.told) {
-		return err
+	loss, err := r.member.loss()
+	if err != nil {
+		return grpcError(err, false)
+	}
+	if proto.Equal(loss, r.told) {
+		return nil
 	}
 	r.told = loss
 	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: loss}})
 }
 
 func (r *run) sendEnd() error {
-	loss, err := r.loss()
+	loss, err := r.member.loss()
 	if err != nil {
-		return err
+		return grpcError(err, false)
 	}
-	end := &wire.End{Records: r.queue.sequence, Loss: loss}
+	end := &wire.End{Records: r.member.records(), Loss: loss}
 	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_End{End: end}})
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -82,36 +81,35 @@ var hierarchies = map[container.Hierarchy]tracer.Cgroups{
 	container.V2: tracer.CgroupV2, container.V1Pids: tracer.CgroupV1Pids, container.V1Memory: tracer.CgroupV1Memory,
 }
 
-// openIntake makes the way from the tracer to the queue. Done is to be called at the end.
-func (a *Agent) openIntake(p *plan, t *tracer.Tracer, q *queue) (in *intake, done func(), err error) {
-	pause := time.Duration(0)
-	if q.interval {
-		pause = max(p.opts.Interval, tracer.DefaultInterval)
-	}
+// openIntake makes the way from the tracer to the queue.
+func (a *Agent) openIntake(p *plan, q *queue, v *view) (*intake, error) {
 	if a.opts.Containers == nil || p.maker == nil {
-		in, err = newIntake(q, pause, nil)
-		return in, func() {}, err
+		return newIntake(q, nil)
 	}
 	changes := a.opts.Containers.Subscribe()
 	opts := &enrich.Options{Containers: changes, Selection: p.selection, Process: *p.maker, Target: p.target}
-	if p.opts.FilterContainers {
-		opts.SetVerdict = a.verdictSetter(t)
+	if v != nil {
+		opts.SetVerdict = v.say
 	}
-	if in, err = newIntake(q, pause, opts); err != nil {
+	in, err := newIntake(q, opts)
+	if err != nil {
 		changes.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return in, changes.Close, nil
+	in.close = changes.Close
+	return in, nil
 }
 
-// verdictSetter tells a run's filter in the kernel. If that has no more room, records
+// setVerdict tells the program's filter in the kernel. If that has no more room, records
 // are left out later, at a higher price.
-func (a *Agent) verdictSetter(t *tracer.Tracer) func(uint64, enrich.Verdict) error {
+func (p *program) setVerdict() func(uint64, enrich.Verdict) error {
 	var once sync.Once
 	return func(cgroup uint64, v enrich.Verdict) error {
-		err := t.SetContainer(cgroup, verdicts[v])
+		err := p.source.SetContainer(cgroup, verdicts[v])
 		if err != nil {
-			once.Do(func() { a.opts.Log.Warn("the kernel's filter can't be told of all cgroups", "error", err) })
+			once.Do(func() {
+				p.programs.agent.opts.Log.Warn("the kernel's filter can't be told of all cgroups", "gadget", p.plan.object.Spec.Name, "error", err)
+			})
 		}
 		return err
 	}

@@ -98,6 +98,7 @@ func addLoss(to, loss *wire.Loss) {
 	to.Queue += loss.GetQueue()
 	to.Unresolved += loss.GetUnresolved()
 	to.Withheld += loss.GetWithheld()
+	to.Throttled += loss.GetThrottled()
 }
 
 // oneLine makes a text of several lines fit for a log or a table.

@@ -19,6 +19,7 @@ import (
 
 	"nodegadget.dev/pkg/btf/kernel"
 	"nodegadget.dev/pkg/container"
+	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/pki"
 	"nodegadget.dev/pkg/wire"
 )
@@ -122,26 +123,24 @@ func TestHealth(t *testing.T) {
 	status, body := get(t, a.Monitor(), "/healthz")
 	require.Equal(t, 200, status)
 	require.Equal(t, "ok\n", body)
-	in, err := newIntake(newQueue(1<<20, nil, false), 0, nil)
-	require.NoError(t, err)
-	in.looked.Store(time.Now().Add(-5 * time.Second).UnixNano())
-	stuck := &run{gadget: "trace_x", intake: in, queue: in.queue}
-	a.ledger.begin(stuck)
+	stuck := &program{plan: planOf("trace_x", gadget.Events)}
+	stuck.looked.Store(time.Now().Add(-5 * time.Second).UnixNano())
+	a.ledger.load(stuck)
 	status, body = get(t, a.Monitor(), "/healthz")
 	require.Equal(t, 503, status)
 	require.Contains(t, body, "a run has not been read for 5")
 	// A table is looked at seldom, a run that has ended not at all.
-	in.pause = time.Minute
+	stuck.pause = time.Minute
 	require.NoError(t, a.healthy(time.Now()))
-	in.pause = 0
+	stuck.pause = 0
 	require.Error(t, a.healthy(time.Now()))
-	in.end()
+	stuck.looked.Store(0)
 	require.NoError(t, a.healthy(time.Now()))
 }
 
 func TestMetricsAreWellFormed(t *testing.T) {
 	a := New(Options{Gadgets: catalog(t), Types: types, Containers: &container.Registry{}})
-	a.ledger.ended = map[string]*account{"trace_open": {runs: 2, records: 10, Loss: wire.Loss{Kernel: 3, Queue: 4, Skipped: 1, Unresolved: 5, Withheld: 6}}}
+	a.ledger.ended = map[string]*account{"trace_open": {runs: 2, records: 10, Loss: wire.Loss{Kernel: 3, Queue: 4, Skipped: 1, Unresolved: 5, Withheld: 6, Throttled: 7}}}
 	status, text := get(t, a.Monitor(), "/metrics")
 	require.Equal(t, 200, status)
 	for _, line := range []string{
@@ -153,7 +152,8 @@ func TestMetricsAreWellFormed(t *testing.T) {
 		`nodegadget_unresolved_records_total{fate="sent",gadget="trace_open"} 5`,
 		`nodegadget_unresolved_records_total{fate="withheld",gadget="trace_open"} 6`,
 		`nodegadget_btf_info{kernel="6.1.0-test",source="in-kernel"} 1`,
-		"nodegadget_runs 0", "nodegadget_containers 0", "process_resident_memory_bytes ",
+		`nodegadget_throttled_records_total{gadget="trace_open"} 7`,
+		"nodegadget_runs 0", "nodegadget_gadgets_loaded 0", "nodegadget_containers 0", "process_resident_memory_bytes ",
 	} {
 		require.Contains(t, text, line)
 	}
