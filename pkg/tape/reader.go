@@ -62,16 +62,13 @@ func (t *Tape) Read(from From) *Reader {
 	if from.Live {
 		r.at, r.next = t.entries.end, t.next
 	}
-	for r.at < t.entries.end && r.passed(t.entries.at(r.at)) {
-		r.at++
+	if r.next > t.next-t.records {
+		// What has no records goes with the ones before it.
+		for r.at < t.entries.end && t.entries.at(r.at).last() <= r.next {
+			r.at++
+		}
 	}
 	return r
-}
-
-// passed says whether the reader begins behind an entry. Empty ends of intervals and
-// notices are of the time of the record before.
-func (r *Reader) passed(e *entry) bool {
-	return e.sequence+uint64(e.count) <= r.next && (e.sequence < r.next || e.count > 0)
 }
 
 // Next waits for the next message: explanations of references before their first use,
@@ -170,14 +167,18 @@ func (r *Reader) add(message *wire.RunResponse) { r.pending = append(r.pending, 
 // read makes messages of an entry.
 func (r *Reader) read(e *entry) {
 	if e.notice != "" {
+		if r.at < r.until && e.arrived <= r.since {
+			return
+		}
 		r.add(&wire.RunResponse{Response: &wire.RunResponse_Notice{Notice: &wire.Notice{Text: e.notice}}})
 		return
 	}
 	r.parts = r.choose(e, r.parts[:0])
-	r.next = e.sequence + uint64(e.count)
+	r.next = e.last()
 	if len(r.parts) == 0 {
 		return
 	}
+	e.lent = true
 	r.explain(e)
 	for i, p := range r.parts {
 		batch := &wire.Batch{Sequence: e.sequence + uint64(p.first), Count: p.count, Records: e.data[p.from:p.to:p.to]}

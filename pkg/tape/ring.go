@@ -27,18 +27,24 @@ type entry struct {
 	sequence uint64
 	count    uint32
 	end      bool
+	// lent says that a reader has been given the bytes, and may still have them.
+	lent bool
 	// arrived is the Unix time in nanoseconds.
 	arrived int64
 }
 
-// newEntry copies a batch in which the given references occur.
-func newEntry(batch *wire.Batch, refs []uint32) entry {
+// newEntry copies a batch in which the given references occur, into spare if that has
+// the right size.
+func newEntry(batch *wire.Batch, refs []uint32, spare []byte) entry {
 	length := len(batch.GetRecords())
+	size := length + 4*len(refs)
+	if cap(spare) < size || cap(spare) > size+size/4 {
+		spare = make([]byte, 0, size)
+	}
 	e := entry{
-		data: make([]byte, length, length+4*len(refs)), length: length,
+		data: append(spare[:0], batch.GetRecords()...), length: length,
 		count: batch.GetCount(), end: batch.GetIntervalEnd(),
 	}
-	copy(e.data, batch.GetRecords())
 	for _, ref := range refs {
 		e.data = binary.LittleEndian.AppendUint32(e.data, ref)
 	}
@@ -54,7 +60,10 @@ func (e *entry) records() []byte { return e.data[:e.length:e.length] }
 func (e *entry) refs() int        { return (len(e.data) - e.length) / 4 }
 func (e *entry) ref(i int) uint32 { return binary.LittleEndian.Uint32(e.data[e.length+4*i:]) }
 
-func (e *entry) size() int { return len(e.data) + 4*len(e.targets) + len(e.notice) + overhead }
+// last is the number behind that of the last record.
+func (e *entry) last() uint64 { return e.sequence + uint64(e.count) }
+
+func (e *entry) size() int { return cap(e.data) + 4*len(e.targets) + len(e.notice) + overhead }
 
 // ring has the entries with the numbers from first to end-1. The zero value is empty.
 type ring struct {

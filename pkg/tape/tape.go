@@ -62,8 +62,10 @@ type Tape struct {
 	// waiting are the readers that wait for news.
 	waiting []*Reader
 	closed  bool
-	// refs is scratch space.
+	// refs is scratch space, free what the last entry that fell out was in, if no reader
+	// has it: without readers, records cost no memory that would have to be collected.
 	refs []uint32
+	free []byte
 }
 
 // New makes an empty tape.
@@ -93,7 +95,9 @@ func (t *Tape) Append(batch *wire.Batch, containers []*wire.Container) (explaine
 	}
 	explained = t.collect(batch)
 	if batch.GetCount() > 0 || batch.GetIntervalEnd() {
-		t.push(newEntry(batch, t.refs))
+		e := newEntry(batch, t.refs, t.free)
+		t.free = nil
+		t.push(e)
 	}
 	t.forget()
 	return explained
@@ -158,6 +162,9 @@ func (t *Tape) pop() {
 	}
 	t.records -= uint64(e.count)
 	t.bytes -= e.size()
+	if !e.lent {
+		t.free = e.data
+	}
 	t.entries.pop()
 }
 
@@ -190,7 +197,7 @@ func (t *Tape) Stats() Stats {
 	defer t.mu.Unlock()
 	s := Stats{Records: t.next - t.oldest(), Bytes: t.bytes + t.used + t.spare}
 	for n := t.entries.first; n < t.entries.end && s.Oldest.IsZero(); n++ {
-		if e := t.entries.at(n); e.sequence+uint64(e.count) > t.oldest() {
+		if e := t.entries.at(n); e.last() > t.oldest() {
 			s.Oldest = time.Unix(0, e.arrived)
 		}
 	}
