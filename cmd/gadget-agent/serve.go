@@ -20,7 +20,7 @@ import (
 type serveOptions struct {
 	listen, group, install string
 	enrolment              agent.Enrolment
-	pods                   bool
+	pods, sessions         bool
 }
 
 func newServe() *cobra.Command {
@@ -35,6 +35,7 @@ func newServe() *cobra.Command {
 	flags.StringVar(&opts.group, "socket-group", "", "group whose members may connect to the socket too")
 	flags.StringVar(&setup.HTTP, "http", "", "address for /metrics, /healthz and /readyz, such as :9090 (default: none)")
 	addClusterFlags(flags, &setup, &opts)
+	addSessionFlags(flags, &setup.Sessions, &opts)
 	addBTFFlags(flags, &setup)
 	flags.StringVar(&opts.install, "btf-install", "", "write this kernel's BTF below this root for other tools, as btf install does")
 	flags.StringVar(&setup.Gadgets, "gadgets", "", "directory of gadgets to serve instead of the built-in ones")
@@ -57,11 +58,26 @@ func addClusterFlags(flags *pflag.FlagSet, setup *agent.Setup, opts *serveOption
 	flags.StringVar(&opts.enrolment.Token, "token", "", "file with the token of the agent's service account")
 }
 
+// addSessionFlags bound what trace sessions may take of the node.
+func addSessionFlags(flags *pflag.FlagSet, limits *agent.SessionLimits, opts *serveOptions) {
+	inPod := os.Getenv("KUBERNETES_SERVICE_HOST") != ""
+	flags.BoolVar(&opts.sessions, "sessions", inPod, "record the trace sessions that the API server has for this node (default: in a pod)")
+	flags.IntVar(&limits.Sessions, "session-limit", agent.DefaultSessions, "most sessions that run at the same time")
+	flags.IntVar(&limits.PerNamespace, "session-namespace-limit", agent.DefaultSessionsPerNamespace, "most of them of one namespace")
+	flags.Int64Var(&limits.Memory, "session-memory", agent.DefaultSessionMemory, "most bytes that all sessions retain together")
+	flags.Int64Var(&limits.Rate, "session-rate", agent.DefaultSessionRate, "most records a second of one namespace's sessions")
+	flags.Int64Var(&limits.NodeRate, "session-node-rate", agent.DefaultSessionNodeRate, "most records a second of all sessions")
+	flags.StringVar(&limits.Files, "session-files", "", "directory for the files of sessions (default: none, no session writes files)")
+	flags.Int64Var(&limits.FileBytes, "session-file-bytes", agent.DefaultSessionFileBytes, "most bytes of those files together")
+	flags.StringSliceVar(&limits.Endpoints, "session-endpoint", nil, "host:port that sessions may send to by OTLP (default: any)")
+}
+
 func serve(ctx context.Context, setup agent.Setup, opts serveOptions) error {
-	if opts.pods && setup.Containers {
+	setup.FollowPods, setup.FollowSessions = opts.pods && setup.Containers, opts.sessions
+	if setup.FollowPods || setup.FollowSessions {
 		config, err := rest.InClusterConfig()
 		if err != nil {
-			return fmt.Errorf("--pods works in a pod with a service account: %w", err)
+			return fmt.Errorf("--pods and --sessions work in a pod with a service account: %w", err)
 		}
 		setup.Kubernetes = config
 	}

@@ -12,6 +12,8 @@ import (
 	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/container/pods"
 	"nodegadget.dev/pkg/container/runtimes"
+	"nodegadget.dev/pkg/session"
+	sessionwatch "nodegadget.dev/pkg/session/watch"
 )
 
 // task is something that goes on while the agent serves.
@@ -27,6 +29,9 @@ func (a *Agent) equip(ctx context.Context) {
 		if a.blind = a.openContainers(ctx); a.blind != nil {
 			a.opts.Log.Error("containers can't be followed: only the whole machine can be traced", "error", brief(a.blind))
 		}
+	}
+	if a.setup.FollowSessions {
+		a.tasks = append(a.tasks, task{"trace sessions", a.followSessions})
 	}
 	if a.setup.Heartbeat {
 		if a.opts.Heartbeat, a.beatless = heartbeat.Open(); a.beatless != nil {
@@ -62,7 +67,7 @@ func (a *Agent) openContainers(ctx context.Context) error {
 
 // followPods lets the API server tell the registry of this node's pods.
 func (a *Agent) followPods() error {
-	if a.setup.Kubernetes == nil {
+	if !a.setup.FollowPods {
 		return nil
 	}
 	registry := a.opts.Containers
@@ -82,4 +87,14 @@ func (a *Agent) followPods() error {
 		return nil
 	}})
 	return nil
+}
+
+// followSessions records what the API server wants, until ctx ends.
+func (a *Agent) followSessions(ctx context.Context) error {
+	err := sessionwatch.Run(ctx, sessionwatch.Options{
+		Config: a.setup.Kubernetes, Node: a.opts.Node, Log: a.opts.Log,
+		Set: func(wanted []session.Session) { a.sessions.set(ctx, wanted) },
+	})
+	a.sessions.close()
+	return err
 }

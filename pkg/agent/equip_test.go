@@ -60,7 +60,7 @@ func TestEquippedAgent(t *testing.T) {
 	monitor := freeAddress(t)
 	a, err := Prepare(Setup{
 		Node: "worker-1", Containers: true, Heartbeat: true, HTTP: monitor, RuntimeSockets: []string{filepath.Join(t.TempDir(), "none.sock")},
-		Kubernetes: &rest.Config{Host: apiServer(t).URL}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Kubernetes: &rest.Config{Host: apiServer(t).URL}, FollowPods: true, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	require.NoError(t, err)
 	defer a.Close()

@@ -44,9 +44,10 @@ type Setup struct {
 	Containers     bool
 	CgroupRoot     string
 	RuntimeSockets []string
-	// Kubernetes is how to reach the API server, which tells of this node's pods; nil
-	// leaves their labels as the runtime has them.
-	Kubernetes *rest.Config
+	// Kubernetes is how to reach the API server. FollowPods lets it tell of this node's
+	// pods, whose labels are else as the runtime has them, FollowSessions of trace sessions.
+	Kubernetes                 *rest.Config
+	FollowPods, FollowSessions bool
 	// Heartbeat says to watch whether events flow.
 	Heartbeat bool
 	// HTTP is the address at which Monitor is served, empty for none.
@@ -57,6 +58,8 @@ type Setup struct {
 	Gadgets string
 	// Node is the node's name; empty for the host's.
 	Node string
+	// Sessions bound what trace sessions may take, which the API server tells of.
+	Sessions SessionLimits
 	// BufferSize, QueueSize, MaxRuns and Log are those of Options.
 	BufferSize, QueueSize, MaxRuns int
 	Log                            *slog.Logger
@@ -80,7 +83,7 @@ func Prepare(setup Setup) (*Agent, error) {
 	}
 	a := New(Options{
 		Gadgets: catalog, Chooser: chooser, Types: kernel.Types{Source: kernel.Source{Release: chooser.Identity().Release}},
-		Node: setup.Node, BufferSize: setup.BufferSize, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Log: setup.Log,
+		Node: setup.Node, BufferSize: setup.BufferSize, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Sessions: setup.Sessions, Log: setup.Log,
 	})
 	a.setup = setup
 	if err := a.prepareEnrolment(); err != nil {

@@ -51,3 +51,24 @@ func (b *Batch) All() iter.Seq2[uint32, []byte] {
 		}
 	}
 }
+
+// Keep returns a batch with the records for which keep is true, which is b itself if
+// those are all. The batch must have passed Check.
+func (b *Batch) Keep(keep func(record []byte) bool) *Batch {
+	kept := &Batch{Sequence: b.GetSequence(), IntervalEnd: b.GetIntervalEnd()}
+	n := 0
+	for ref, record := range b.All() {
+		if keep(record) {
+			kept.Records = AppendRecord(kept.Records, ref, record)
+			kept.Count++
+			if len(b.GetTargets()) > n {
+				kept.Targets = append(kept.Targets, b.GetTargets()[n])
+			}
+		}
+		n++
+	}
+	if kept.GetCount() == b.GetCount() {
+		return b
+	}
+	return kept
+}
