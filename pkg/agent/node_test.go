@@ -187,9 +187,11 @@ type watch struct {
 	schema *event.Schema
 	known  map[uint32]*wire.Container
 	all    []seen
-	end    *wire.End
-	done   chan error
-	arrive chan int
+	// notices are lines for the operator; they are complete when done says so.
+	notices []string
+	end     *wire.End
+	done    chan error
+	arrive  chan int
 }
 
 func (n *testNode) watch(start *wire.Start) *watch {
@@ -230,6 +232,8 @@ func (w *watch) read() error {
 				return err
 			}
 			w.arrive <- int(m.Batch.GetCount())
+		case *wire.RunResponse_Notice:
+			w.notices = append(w.notices, m.Notice.GetText())
 		case *wire.RunResponse_End:
 			w.end = m.End
 		}
