@@ -43,6 +43,7 @@ for group in "$@"; do
 	image) debs+=("$DEB_BUILDAH" "$DEB_MMDEBSTRAP") ;;
 	bench) debs+=("$DEB_LIBBPF_TOOLS" "$DEB_BPFTRACE" "$DEB_BPFTOOL" "$DEB_XZ") ;;
 	e2e | e2e-mixed)
+		if [[ $group == e2e ]]; then tools+=("$GO_HELM"); fi
 		debs+=("$DEB_ETCD" "$DEB_CNI" "$DEB_IPTABLES" "$DEB_IPROUTE" "$DEB_BUSYBOX")
 		# Docker's containerd.io has both, and can't stand beside Debian's.
 		if ! command -v containerd >/dev/null; then debs+=("$DEB_CONTAINERD" "$DEB_RUNC"); fi

@@ -25,7 +25,7 @@ func TestCluster(t *testing.T) {
 	}{
 		{"Nodes", testNodes},
 		{"Pods", testPods},
-		{"Helm", testHelm},
+		{"QuickStart", testQuickStart},
 		{"Deploy", testDeploy},
 		{"Status", testStatus},
 		{"Plugin", testPlugin},

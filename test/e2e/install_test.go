@@ -9,23 +9,21 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"helm.sh/helm/v4/pkg/action"
-	"helm.sh/helm/v4/pkg/chart/v2/loader"
-	"helm.sh/helm/v4/pkg/kube"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"sigs.k8s.io/yaml"
 )
 
 // installed is the namespace that the chart is installed in.
 const installed = "nodegadget"
+
+// repository has the image under test.
+const repository = "nodegadget.test/nodegadget"
 
 // values are what differs from the chart's: where the image comes from, and the
 // capability that containers which run tests often lack themselves. No kernel of
 // these tests needs it.
 const values = `
 image:
-  repository: nodegadget.test/nodegadget
+  repository: ` + repository + `
   tag: e2e
   pullPolicy: Never
 agent:
@@ -34,40 +32,6 @@ rbac:
   connect:
     - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: ` + tracers + `}
 `
-
-// testHelm installs the chart with Helm, and removes it again.
-func testHelm(t *testing.T, s *suite) {
-	config := s.helmInstall(t)
-	s.awaitInstalled(t)
-	tests := action.NewReleaseTesting(config)
-	tests.Timeout = patience
-	_, finish, err := tests.Run("nodegadget")
-	require.NoError(t, err, "helm test")
-	require.NoError(t, finish())
-	uninstall := action.NewUninstall(config)
-	uninstall.WaitStrategy, uninstall.Timeout = kube.HookOnlyStrategy, patience
-	_, err = uninstall.Run("nodegadget")
-	require.NoError(t, err)
-	s.awaitEmpty(t)
-}
-
-func (s *suite) helmInstall(t *testing.T) *action.Configuration {
-	t.Helper()
-	flags := genericclioptions.NewConfigFlags(false)
-	flags.KubeConfig = &s.Kubeconfig
-	config := action.NewConfiguration()
-	require.NoError(t, config.Init(flags, installed, "secret"))
-	chart, err := loader.LoadDir("../../charts/nodegadget")
-	require.NoError(t, err)
-	var own map[string]any
-	require.NoError(t, yaml.Unmarshal([]byte(values), &own))
-	install := action.NewInstall(config)
-	install.ReleaseName, install.Namespace, install.CreateNamespace = "nodegadget", installed, true
-	install.WaitStrategy, install.Timeout = kube.HookOnlyStrategy, patience
-	_, err = install.RunWithContext(t.Context(), chart, own)
-	require.NoError(t, err)
-	return config
-}
 
 func writeValues(t *testing.T) string {
 	t.Helper()

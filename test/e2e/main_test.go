@@ -52,7 +52,7 @@ func missing() string {
 	if err := cluster.Check(); err != nil {
 		return fmt.Sprintf("needs what `make test-e2e` installs: %v", err)
 	}
-	needed := append(image.Archives(images), options().Hyperkube, filepath.Join(programs, "kubectl-gadget"))
+	needed := append(image.Archives(images), options().Hyperkube, filepath.Join(programs, "kubectl-gadget"), helmPath())
 	for _, path := range needed {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Sprintf("needs what `make test-e2e` builds: %v", err)
