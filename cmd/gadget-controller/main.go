@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command gadget-controller is what users of a cluster connect to: it relays their
-// traces from the agents of all nodes, and issues the agents' certificates.
+// traces from the agents of all nodes, issues the agents' certificates, and looks after
+// trace sessions.
 package main
 
 import (
@@ -67,6 +68,7 @@ func newRoot() *cobra.Command {
 	flags.StringVar(&opts.HTTP, "http", ":9090", "address for /metrics, /healthz and /readyz")
 	flags.StringVar(&opts.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the agents (default: $POD_NAMESPACE)")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server (default: as a pod does)")
+	flags.BoolVar(&opts.LeaderElect, "leader-elect", true, "have one controller of several look after trace sessions, chosen by a Lease")
 	addLimits(flags, &opts.Limits)
 	root.AddCommand(newCheck())
 	return root

@@ -19,9 +19,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/access"
+	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/pki"
 	"nodegadget.dev/pkg/relay"
+	"nodegadget.dev/pkg/session/reconcile"
 	"nodegadget.dev/pkg/version"
 	"nodegadget.dev/pkg/wire"
 )
@@ -44,6 +47,9 @@ type Options struct {
 	Listen, HTTP string
 	// Limits bound what clients may take; zero ones have their defaults.
 	Limits Limits
+	// LeaderElect has one controller of several look after trace sessions; without it
+	// there must be only one.
+	LeaderElect bool
 	// Log is required.
 	Log *slog.Logger
 }
@@ -83,6 +89,8 @@ type controller struct {
 	gate      *access.Gate
 	enrolment *enrolment
 	agents    *agents
+	// sessions looks after trace sessions until its context ends; nil if nobody does.
+	sessions func(context.Context)
 }
 
 // Run serves clients and agents until ctx ends.
@@ -104,6 +112,17 @@ func Run(ctx context.Context, opts Options) error {
 	c, err := prepare(ctx, opts, client)
 	if err != nil {
 		return err
+	}
+	// Descriptions are the same on all architectures.
+	catalog, err := gadget.NewCatalog(gadgets.Objects(), "")
+	if err != nil {
+		return err
+	}
+	c.sessions = func(ctx context.Context) {
+		reconcile.Run(ctx, reconcile.Options{
+			Config: opts.Config, Namespace: opts.Namespace, LeaderElect: opts.LeaderElect,
+			Agents: c.fleet.Each, Catalog: catalog, Log: opts.Log,
+		})
 	}
 	return c.serve(ctx, listener, status)
 }
@@ -197,6 +216,12 @@ func (c *controller) background(ctx context.Context, group *errgroup.Group) {
 		c.clientCA.Run(ctx, 1)
 		return nil
 	})
+	if c.sessions != nil {
+		group.Go(func() error {
+			c.sessions(ctx)
+			return nil
+		})
+	}
 }
 
 func (c *controller) newServer() *grpc.Server {
