@@ -54,17 +54,17 @@ func (p *parcel) clone() *parcel {
 // queue makes batches of records and keeps a bounded number of bytes of them for
 // a client. Its writer never waits: a batch that finds no room is dropped and counted.
 type queue struct {
-	filter   *event.Filter
+	filter *event.Filter
 	// buckets have a token for each record, or it is left out.
 	buckets   []*bucket
 	throttled atomic.Uint64
 	interval  bool
-	batches  chan *parcel
-	spare    chan *parcel
-	limit    int64
-	waiting  atomic.Int64
-	lost     atomic.Uint64
-	current  *parcel
+	batches   chan *parcel
+	spare     chan *parcel
+	limit     int64
+	waiting   atomic.Int64
+	lost      atomic.Uint64
+	current   *parcel
 	// unexplained is called when explanations of containers are dropped.
 	unexplained func()
 	// sequence counts the records that passed the filter. Its writer is the

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nodegadget.dev/pkg/btf/kernel"
+	"nodegadget.dev/pkg/container"
+	"nodegadget.dev/pkg/enrich"
 	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/tracer"
 )
@@ -222,8 +224,8 @@ func TestMembersShareOneProgram(t *testing.T) {
 	f.flush()
 	f.record(5)
 	require.Equal(t, []int{1, 2, 3, 4}, numbers(t, a))
-	b.leave()
 	f.last = func(h tracer.Handler) { h.Record(made(1, 6)) }
+	b.leave()
 	require.Equal(t, []int{2, 3, 4, 5, 6}, numbers(t, b))
 	<-f.closed
 	require.NoError(t, errors.Join(a.failure, b.failure))
@@ -243,4 +245,286 @@ func TestMembersShareOneProgram(t *testing.T) {
 	require.EqualValues(t, 2, account.runs)
 	require.Equal(t, 1, l.count())
 	require.Zero(t, s.agent.ledger.programs())
+}
+
+// TestPlansThatDifferInTheKernelDontShare, and those that differ elsewhere do.
+func TestPlansThatDifferInTheKernelDontShare(t *testing.T) {
+	base := func() *plan {
+		p := planOf("trace_x", gadget.Events)
+		p.opts = tracer.Options{Params: map[string]string{"a": "1", "b": "2"}, BufferSize: 4096}
+		return p
+	}
+	table := func(interval time.Duration) *plan {
+		p := planOf("top_x", gadget.Table)
+		p.opts.Interval = interval
+		return p
+	}
+	for _, test := range []struct {
+		name   string
+		a, b   *plan
+		change func(p *plan)
+		equal  bool
+	}{
+		{"nothing", base(), base(), func(*plan) {}, true},
+		{"gadget", base(), planOf("trace_y", gadget.Events), func(*plan) {}, false},
+		{"parameter", base(), base(), func(p *plan) { p.opts.Params["a"] = "2" }, false},
+		{"parameter more", base(), base(), func(p *plan) { p.opts.Params["c"] = "2" }, false},
+		{"parameter as alternative", base(), base(), func(p *plan) {
+			p.opts.Params, p.opts.Alternatives = p.opts.Alternatives, p.opts.Params
+		}, false},
+		{"alternative", base(), base(), func(p *plan) { p.opts.Alternatives = map[string]string{"exit": "kprobe"} }, false},
+		{"buffer size", base(), base(), func(p *plan) { p.opts.BufferSize = 8192 }, false},
+		{"perf buffer", base(), base(), func(p *plan) { p.opts.PerfBuffer = true }, false},
+		{"hierarchy", base(), base(), func(p *plan) { p.opts.Cgroups = tracer.CgroupV1Pids }, false},
+		{"container filter", base(), base(), func(p *plan) { p.opts.FilterContainers = true }, false},
+		{"interval of events", base(), base(), func(p *plan) { p.opts.Interval = time.Minute }, true},
+		{"selection", base(), base(), func(p *plan) { p.selection.Namespaces = []string{"shop"} }, true},
+		{"queue", base(), base(), func(p *plan) { p.queueSize = 1 }, true},
+		{"interval", table(time.Second), table(time.Minute), func(*plan) {}, false},
+		{"default interval", table(0), table(tracer.DefaultInterval), func(*plan) {}, true},
+	} {
+		test.change(test.b)
+		require.Equal(t, test.equal, test.a.key() == test.b.key(), "%s: %s and %s", test.name, test.a.key(), test.b.key())
+	}
+}
+
+func TestSnapshotThatIsMadeOnceIsNotShared(t *testing.T) {
+	s, l := newShared(t)
+	l.gate <- nil
+	l.gate <- nil
+	plan := planOf("snapshot_x", gadget.Snapshot)
+	a, b := mustJoin(t, s, plan, nil), mustJoin(t, s, plan, nil)
+	require.NotEqual(t, a.programID(), b.programID())
+	for i, m := range []*member{a, b} {
+		f := l.source(i)
+		f.do(func(h tracer.Handler) {
+			h.Record(made(1, 7))
+			h.Flush()
+		})
+		f.steps <- nil
+		require.Equal(t, []int{7, -1}, numbers(t, m))
+		<-f.closed
+		m.leave()
+	}
+}
+
+// TestJoinersWaitForTheFirst while it loads, and load nothing themselves.
+func TestJoinersWaitForTheFirst(t *testing.T) {
+	s, l := newShared(t)
+	plan := planOf("trace_x", gadget.Events)
+	type result struct {
+		m   *member
+		err error
+	}
+	results := make(chan result)
+	join := func(ctx context.Context) {
+		m, err := s.join(ctx, plan)
+		results <- result{m, err}
+	}
+	first, leaveFirst := context.WithCancel(t.Context())
+	go join(first)
+	for range 2 {
+		go join(t.Context())
+	}
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		p := s.shared[plan.key()]
+		return p != nil && p.wanted == 3
+	}, 5*time.Second, time.Millisecond)
+	// Who loses patience doesn't take the program from the others.
+	leaveFirst()
+	require.ErrorIs(t, (<-results).err, context.Canceled)
+	l.gate <- nil
+	for range 2 {
+		r := <-results
+		require.NoError(t, r.err)
+		defer r.m.leave()
+	}
+	require.Equal(t, 1, l.count())
+}
+
+// TestLoadingEndsWhenNobodyWaits for it.
+func TestLoadingEndsWhenNobodyWaits(t *testing.T) {
+	s, _ := newShared(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err := s.join(ctx, planOf("trace_x", gadget.Events))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	s.running.Wait()
+	require.Empty(t, s.shared)
+}
+
+func TestAllWhoWaitGetTheErrorOfLoading(t *testing.T) {
+	s, l := newShared(t)
+	plan := planOf("trace_x", gadget.Events)
+	failed := make(chan error)
+	for range 3 {
+		go func() {
+			_, err := s.join(t.Context(), plan)
+			failed <- err
+		}()
+	}
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.shared[plan.key()] != nil && s.shared[plan.key()].wanted == 3
+	}, 5*time.Second, time.Millisecond)
+	broken := errors.New("no memory")
+	l.gate <- broken
+	for range 3 {
+		require.ErrorIs(t, <-failed, broken)
+	}
+	// The next one tries again.
+	l.gate <- nil
+	m := mustJoin(t, s, plan, nil)
+	m.abandon()
+}
+
+func TestAllMembersGetTheErrorOfReading(t *testing.T) {
+	s, l := newShared(t)
+	l.gate <- nil
+	l.gate <- nil
+	plan := planOf("trace_x", gadget.Events)
+	a := mustJoin(t, s, plan, nil)
+	f := l.source(0)
+	b := mustJoin(t, s, plan, f)
+	f.record(1)
+	f.err = errors.New("reading events: bad file descriptor")
+	f.steps <- nil
+	for _, m := range []*member{a, b} {
+		require.Equal(t, []int{1}, numbers(t, m))
+		require.ErrorIs(t, m.failure, f.err)
+		m.leave()
+	}
+	again := mustJoin(t, s, plan, nil)
+	require.Equal(t, 2, l.count(), "nobody joins a program that has ended")
+	again.leave()
+}
+
+// TestWhoComesWhenTheLastLeaves gets a program of its own.
+func TestWhoComesWhenTheLastLeaves(t *testing.T) {
+	s, l := newShared(t)
+	l.gate <- nil
+	l.gate <- nil
+	plan := planOf("trace_x", gadget.Events)
+	a := mustJoin(t, s, plan, nil)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	l.source(0).last = func(tracer.Handler) {
+		close(entered)
+		<-goOn
+	}
+	a.leave()
+	<-entered
+	b := mustJoin(t, s, plan, nil)
+	close(goOn)
+	l.source(1).record(1)
+	b.leave()
+	require.Equal(t, []int{1}, numbers(t, b))
+	require.Empty(t, numbers(t, a))
+}
+
+// TestMemberThatLeavesUnseen before anybody has looked, leaves no trace.
+func TestMemberThatLeavesUnseen(t *testing.T) {
+	s, l := newShared(t)
+	l.gate <- nil
+	plan := planOf("trace_x", gadget.Events)
+	a := mustJoin(t, s, plan, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.join(ctx, plan)
+	require.ErrorIs(t, err, context.Canceled)
+	f := l.source(0)
+	f.flush()
+	f.record(1)
+	a.leave()
+	require.Equal(t, []int{1}, numbers(t, a))
+	require.EqualValues(t, 1, s.agent.ledger.accounts()["trace_x"].runs)
+}
+
+// TestTableMembersGetWholeIntervals at the beginning, and at the end what there is.
+func TestTableMembersGetWholeIntervals(t *testing.T) {
+	s, l := newShared(t)
+	l.gate <- nil
+	plan := planOf("top_x", gadget.Table)
+	a := mustJoin(t, s, plan, nil)
+	f := l.source(0)
+	interval := func(n uint64) {
+		f.do(func(h tracer.Handler) {
+			h.Record(made(1, n))
+			h.Flush()
+		})
+	}
+	b, unseen := mustJoin(t, s, plan, f), mustJoin(t, s, plan, f)
+	loss, err := b.loss()
+	require.NoError(t, err)
+	require.Zero(t, loss.GetKernel())
+	unseen.leave()
+	f.wake()
+	require.Empty(t, numbers(t, unseen), "it hasn't been there for a whole interval")
+	f.lost.Add(5)
+	interval(1)
+	f.lost.Add(1)
+	interval(2)
+	f.table = [][]byte{made(1, 3)}
+	b.leave()
+	f.wake()
+	require.Equal(t, []int{2, -1, 3, -1}, numbers(t, b))
+	loss, err = b.loss()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, loss.GetKernel())
+	interval(4)
+	f.last = func(h tracer.Handler) { h.Record(made(1, 5)) }
+	a.leave()
+	require.Equal(t, []int{1, -1, 2, -1, 4, -1, 5, -1}, numbers(t, a))
+}
+
+func TestSnapshotMembersGetTheNextOne(t *testing.T) {
+	s, l := newShared(t)
+	l.gate <- nil
+	plan := planOf("snapshot_x", gadget.Snapshot)
+	plan.opts.Interval = time.Second
+	a := mustJoin(t, s, plan, nil)
+	f := l.source(0)
+	b := mustJoin(t, s, plan, f)
+	f.do(func(h tracer.Handler) {
+		h.Record(made(1, 1))
+		h.Flush()
+	})
+	b.leave()
+	f.wake()
+	require.Equal(t, []int{1, -1}, numbers(t, b))
+	a.abandon()
+}
+
+// TestMembersWithTargetsGetTheirOwnBytes: what one mustn't see is blanked for it alone.
+func TestMembersWithTargetsGetTheirOwnBytes(t *testing.T) {
+	maker := enrich.Identity{Cgroup: 0, Parts: []enrich.Part{{Offset: 0, Size: 8}}}
+	target := &enrich.Identity{Cgroup: 8, Parts: []enrich.Part{{Offset: 8, Size: 8}}}
+	of := func(namespaces ...string) *member {
+		n := &news{}
+		n.tell(1, shopPod(1))
+		n.tell(2, &container.Container{Ref: 2, Pod: container.Pod{Namespace: "bank"}})
+		q := newQueue(DefaultQueueSize, nil, false)
+		in, err := newIntake(q, &enrich.Options{
+			Containers: n, Selection: enrich.Selection{Namespaces: namespaces}, Process: maker, Target: target,
+		})
+		require.NoError(t, err)
+		return &member{intake: in, queue: q, stage: taking}
+	}
+	p := &program{plan: &plan{target: target}, members: []*member{of("shop"), of("bank"), of("shop", "bank"), of("other")}}
+	p.route()
+	p.take(made(1, 2))
+	for i, want := range [][]byte{made(1, 0), made(0, 2), made(1, 2), nil} {
+		m := p.members[i]
+		m.queue.flush()
+		m.queue.close()
+		var got []byte
+		for batch := range m.queue.batches {
+			for _, record := range batch.All() {
+				got = append(got, record...)
+			}
+		}
+		require.Equal(t, want, got)
+	}
 }
