@@ -37,8 +37,11 @@ type recorder struct {
 	uid      apitypes.UID
 	// wanted has the latest spec that run has not looked at.
 	wanted chan session.Session
-	cancel context.CancelFunc
-	done   chan struct{}
+	// finished is closed when the client whose session it is wants its end.
+	finished   chan struct{}
+	finishOnce sync.Once
+	cancel     context.CancelFunc
+	done       chan struct{}
 
 	mu    sync.Mutex
 	spec  session.Session
@@ -56,8 +59,9 @@ type recorder struct {
 	readers uint32
 	outputs []*output
 
-	// What follows is run's own. keep says which records of the present member belong on
+	// What follows is run's own. over says that it doesn't begin again. keep says which records of the present member belong on
 	// the tape, for as long as others may have been recorded by the one before as well.
+	over      bool
 	keep      func(record []byte) bool
 	keepUntil time.Time
 	// throttled is how many records were left out when that was last told.
@@ -65,7 +69,7 @@ type recorder struct {
 }
 
 func newRecorder(s *sessions, wanted session.Session) *recorder {
-	r := &recorder{sessions: s, uid: wanted.UID, spec: wanted, wanted: make(chan session.Session, 1), done: make(chan struct{})}
+	r := &recorder{sessions: s, uid: wanted.UID, spec: wanted, wanted: make(chan session.Session, 1), finished: make(chan struct{}), done: make(chan struct{})}
 	r.want(wanted)
 	return r
 }
@@ -88,6 +92,7 @@ func (r *recorder) run(ctx context.Context) {
 	retry := time.NewTimer(0)
 	retry.Stop()
 	defer retry.Stop()
+	finished := r.finished
 	for {
 		var batches <-chan *parcel
 		if r.member != nil {
@@ -97,6 +102,10 @@ func (r *recorder) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-finished:
+			finished = nil
+			r.stop()
+			r.conclude("Ended", "its client has ended it")
 		case wanted := <-r.wanted:
 			failure = r.change(ctx, wanted)
 		case <-retry.C:
@@ -126,6 +135,10 @@ func (r *recorder) change(ctx context.Context, wanted session.Session) error {
 	if phase, reason, message := r.sessions.verdict(&wanted); phase != wire.SessionState_RUNNING {
 		r.stop()
 		r.set(wanted, phase, reason, message)
+		return nil
+	}
+	if r.over {
+		r.set(wanted, wire.SessionState_STOPPED, r.reason, r.message)
 		return nil
 	}
 	if r.member != nil && proto.Equal(wanted.Start(), r.spec.Start()) {
@@ -198,15 +211,33 @@ func (r *recorder) settle() {
 	r.member = nil
 }
 
-// ended takes note that the gadget has ended by itself.
+// ended takes note that the gadget has ended by itself, as a snapshot does that is
+// taken once.
 func (r *recorder) ended() error {
-	err := r.member.failure
+	err, once := r.member.failure, r.member.plan.alone()
 	r.member.leave()
 	r.settle()
-	if err == nil {
-		err = errOver
+	switch {
+	case err == nil && once:
+		r.closeOutputs()
+		r.conclude("Done", "it was taken once")
+		return nil
+	case err == nil:
+		return errOver
 	}
 	return err
+}
+
+// finish ends the recording for good.
+func (r *recorder) finish() { r.finishOnce.Do(func() { close(r.finished) }) }
+
+// conclude says that nothing will be recorded any more, also to those who read.
+func (r *recorder) conclude(reason, message string) {
+	r.over = true
+	if r.tape != nil {
+		r.tape.Close()
+	}
+	r.set(r.spec, wire.SessionState_STOPPED, reason, message)
 }
 
 // stop ends the recording. What is retained stays.

@@ -47,13 +47,22 @@ func (a *Agent) attach(stream grpc.BidiStreamingServer[wire.RunRequest, wire.Run
 	if err := stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}}); err != nil {
 		return err
 	}
+	owner := wanted.GetOwner() && r.interactive()
 	go func() {
-		defer cancel()
 		awaitStop(stream)
+		if owner && stream.Context().Err() == nil {
+			// All that was recorded until now still comes, and then the tape's end.
+			r.finish()
+			return
+		}
+		cancel()
 	}()
 	at := &attachment{
 		stream: stream, recorder: r, follow: wanted.GetFollow(), base: r.loss(), told: &wire.Loss{},
 		reader: r.tape.Read(tape.From{Since: wanted.GetSince(), Tail: wanted.GetTail()}),
+	}
+	if owner {
+		at.base = &wire.Loss{}
 	}
 	if err := at.send(ctx); err != nil {
 		return err
@@ -188,4 +197,11 @@ func (r *recorder) leave() {
 	defer r.mu.Unlock()
 	r.readers--
 	r.sessions.poke()
+}
+
+// interactive says whether the session belongs to a client.
+func (r *recorder) interactive() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spec.Interactive
 }

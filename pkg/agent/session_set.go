@@ -20,10 +20,10 @@ import (
 // Defaults of SessionLimits.
 const (
 	DefaultSessions             = 64
-	DefaultSessionsPerNamespace = 16
-	DefaultSessionMemory        = 128 << 20
-	DefaultSessionRate          = 10_000
-	DefaultSessionNodeRate      = 50_000
+	DefaultSessionsPerNamespace = 32
+	DefaultSessionMemory        = 256 << 20
+	DefaultSessionRate          = 50_000
+	DefaultSessionNodeRate      = 200_000
 	DefaultSessionFileBytes     = 1 << 30
 )
 
@@ -108,9 +108,6 @@ func (s *sessions) load(ctx context.Context, wanted *session.Session) (*member, 
 	plan, err := s.agent.prepare(wanted.Start())
 	if err != nil {
 		return nil, err
-	}
-	if plan.alone() {
-		return nil, usageError{fmt.Errorf("gadget %s takes a snapshot: a session of it needs an interval", plan.object.Spec.Name)}
 	}
 	plan.queueSize = sessionQueue
 	plan.buckets = s.buckets(wanted.Namespace)

@@ -147,7 +147,9 @@ func TestSessionGoesOnWhenItsSpecChanges(t *testing.T) {
 	require.NoError(t, counting.Start())
 	for i, change := range []func(*session.Session){
 		func(s *session.Session) { s.Spec.Filter = "pid > 0" },
-		func(s *session.Session) { s.Selector = &wire.Selector{Namespaces: []string{"shop"}, Pods: []string{"cart-1"}} },
+		func(s *session.Session) {
+			s.Selector = &wire.Selector{Namespaces: []string{"shop"}, Pods: []string{"cart-1"}}
+		},
 		func(s *session.Session) { s.Spec.Params = map[string]string{"comm": "true", "uid": "0"} },
 		func(s *session.Session) { s.Spec.Output.Metrics = &v1alpha1.MetricsOutput{} },
 		func(s *session.Session) { s.Spec.Output.Metrics, s.Spec.Output.Stream = nil, &v1alpha1.StreamOutput{} },
@@ -262,4 +264,35 @@ func TestSessionsAreReported(t *testing.T) {
 	n.sessionsOf(execs("shop", "b"))
 	next(func() bool { return known["uid-a"] == nil && known["uid-b"].GetPhase() == wire.SessionState_RUNNING })
 	require.Less(t, time.Since(begin), 4*time.Second)
+}
+
+// TestOwnedSessionEndsWithItsClient ends an interactive session by stopping the run that
+// reads it: all that was recorded before arrives.
+func TestOwnedSessionEndsWithItsClient(t *testing.T) {
+	n := newTestNode(t, Options{})
+	defer n.endSessions()
+	wanted := execs("shop", "run")
+	wanted.Interactive = true
+	n.sessionsOf(wanted)
+	owner := n.watch(&wire.Start{Attach: &wire.Attach{Namespace: "shop", Name: "run", Follow: true, Owner: true}})
+	pod := n.container("shop", "cart-1", "web", nil)
+	for i := range 50 {
+		pod.run("/bin/true", fmt.Sprint(i))
+	}
+	require.Len(t, owner.stop(), 50)
+	require.Equal(t, "Ended", n.awaitState("run", in(wire.SessionState_STOPPED, 1)).GetReason())
+
+	table := execs("shop", "table")
+	table.Interactive, table.Spec.Gadget.Name, table.Spec.Params = true, "top_syscall", nil
+	table.Spec.Interval = &metav1.Duration{Duration: time.Hour}
+	once := execs("shop", "once")
+	once.Spec.Gadget.Name, once.Spec.Params = "snapshot_process", nil
+	n.sessionsOf(table, once)
+	owner = n.watch(&wire.Start{Attach: &wire.Attach{Namespace: "shop", Name: "table", Follow: true, Owner: true}})
+	pod.run("/bin/true")
+	require.NotEmpty(t, owner.stop(), "the last interval is read")
+
+	pod.run("/bin/sh", "-c", "true")
+	require.Equal(t, "Done", n.awaitState("once", in(wire.SessionState_STOPPED, 1)).GetReason())
+	n.read(&wire.Attach{Namespace: "shop", Name: "once", Follow: true})
 }

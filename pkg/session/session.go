@@ -31,7 +31,9 @@ type Session struct {
 	Created         time.Time
 	// Deleting says that it is to end, and waits for that.
 	Deleting bool
-	Spec     v1alpha1.SessionSpec
+	// Interactive says that it belongs to a client, and ends with it.
+	Interactive bool
+	Spec        v1alpha1.SessionSpec
 	// Selector says whose records it gets; it is never nil.
 	Selector *wire.Selector
 	// Nodes are those that it is for; empty for all.
@@ -77,7 +79,8 @@ func common(meta *metav1.ObjectMeta, spec v1alpha1.SessionSpec) Session {
 	return Session{
 		UID: meta.UID, Namespace: meta.Namespace, Name: meta.Name, Generation: meta.Generation,
 		Created: meta.CreationTimestamp.Time, Deleting: meta.DeletionTimestamp != nil,
-		Spec: *spec.DeepCopy(),
+		Interactive: meta.Labels[v1alpha1.LabelInteractive] == "true",
+		Spec:        *spec.DeepCopy(),
 	}
 }
 

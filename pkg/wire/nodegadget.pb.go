@@ -2291,8 +2291,12 @@ type Attach struct {
 	Since int64 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
 	// At most so many of the last records that are retained; 0 for all. Of each node:
 	// the relay's client makes a choice among them.
-	Tail          uint64 `protobuf:"varint,5,opt,name=tail,proto3" json:"tail,omitempty"`
-	Follow        bool   `protobuf:"varint,6,opt,name=follow,proto3" json:"follow,omitempty"`
+	Tail   uint64 `protobuf:"varint,5,opt,name=tail,proto3" json:"tail,omitempty"`
+	Follow bool   `protobuf:"varint,6,opt,name=follow,proto3" json:"follow,omitempty"`
+	// The session is this run's own: it is shown from its first record on, and Stop ends
+	// it on each node, behind all that it has recorded. Only interactive sessions can be
+	// owned (label nodegadget.dev/interactive).
+	Owner         bool `protobuf:"varint,7,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2365,6 +2369,13 @@ func (x *Attach) GetTail() uint64 {
 func (x *Attach) GetFollow() bool {
 	if x != nil {
 		return x.Follow
+	}
+	return false
+}
+
+func (x *Attach) GetOwner() bool {
+	if x != nil {
+		return x.Owner
 	}
 	return false
 }
@@ -3703,14 +3714,15 @@ const file_pkg_wire_nodegadget_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
 	"\x11AlternativesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x01\n" +
 	"\x06Attach\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\tR\x03uid\x12\x14\n" +
 	"\x05since\x18\x04 \x01(\x03R\x05since\x12\x12\n" +
 	"\x04tail\x18\x05 \x01(\x04R\x04tail\x12\x16\n" +
-	"\x06follow\x18\x06 \x01(\bR\x06follow\"\x8a\x01\n" +
+	"\x06follow\x18\x06 \x01(\bR\x06follow\x12\x14\n" +
+	"\x05owner\x18\a \x01(\bR\x05owner\"\x8a\x01\n" +
 	"\bSelector\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\tR\n" +
