@@ -9,6 +9,7 @@ import (
 	"io/fs"
 )
 
+//go:generate go run ../hack/gadgetvars nodegadget/files/gadgets.yaml
 //go:generate go run ../hack/renderconfig nodegadget ../config
 
 // The prefix "all:" takes in templates/_helpers.tpl and .helmignore.

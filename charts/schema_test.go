@@ -48,6 +48,8 @@ func TestSchemaRefuses(t *testing.T) {
 		"a subject of no kind":      {"rbac: {connect: [{name: alice}]}", `at '/rbac/connect/0': missing property 'kind'`},
 		"a peer that is a name":     {"networkPolicy: {metricsFrom: [prometheus]}", `at '/networkPolicy/metricsFrom/0': got string, want object`},
 		"everybody as a peer":       {"networkPolicy: {metricsFrom: [{}]}", `at '/networkPolicy/metricsFrom/0': minProperties`},
+		"definitions as a word":     {"crds: {keep: always}", `at '/crds/keep': got string, want boolean`},
+		"a policy's name":           {"admission: {othergadgets: true}", `at '/admission': additional properties 'othergadgets' not allowed`},
 		"a quantity":                {"agent: {resources: {limits: {memory: lots}}}", `at '/agent/resources/limits/memory': 'lots' does not match pattern`},
 	} {
 		t.Run(name, func(t *testing.T) {

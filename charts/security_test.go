@@ -100,13 +100,56 @@ func isExplained(text string, begin ...string) bool {
 	return false
 }
 
-// TestAgentRights wants of the API server no more for agents than lists of pods.
+// sessionRule is a rule about the resources of sessions.
+func sessionRule(resources, verbs string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{APIGroups: []string{"nodegadget.dev"}, Resources: strings.Fields(resources), Verbs: strings.Fields(verbs)}
+}
+
+// TestAgentRights wants of the API server no more for agents than to read sessions, and
+// lists of pods.
 func TestAgentRights(t *testing.T) {
-	want := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}}}
+	sessions := sessionRule("tracesessions clustertracesessions", "get list watch")
+	want := []rbacv1.PolicyRule{sessions, {APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}}}
 	require.Equal(t, want, rights(objects(t, render(t, kubeVersion, "{}")), "nodegadget-agent"))
-	require.Empty(t, rights(objects(t, render(t, kubeVersion, "agent: {pods: false}")), "nodegadget-agent"))
+	require.Equal(t, want[:1], rights(objects(t, render(t, kubeVersion, "agent: {pods: false}")), "nodegadget-agent"))
 	some := "agent: {pods: false, pools: [{name: x, nodeSelector: {a: b}, pods: true}]}"
 	require.Equal(t, want, rights(objects(t, render(t, kubeVersion, some)), "nodegadget-agent"))
+}
+
+// TestUserRights wants of the roles for people what their names say: a viewer reads
+// nothing that was recorded, and a tracer of a namespace nothing of the cluster.
+func TestUserRights(t *testing.T) {
+	const all = "get list watch create update patch delete deletecollection"
+	roles := make(map[string][]rbacv1.PolicyRule)
+	for _, o := range objects(t, render(t, kubeVersion, "{}")) {
+		if role, ok := o.typed.(*rbacv1.ClusterRole); ok {
+			roles[role.Name] = role.Rules
+		}
+	}
+	require.Equal(t, []rbacv1.PolicyRule{
+		sessionRule("tracesessions clustertracesessions", "get list watch"),
+	}, roles["nodegadget-viewer"])
+	require.Equal(t, []rbacv1.PolicyRule{
+		sessionRule("tracesessions", all), sessionRule("tracesessions/stream", "create get"),
+	}, roles["nodegadget-tracer"])
+	require.Equal(t, []rbacv1.PolicyRule{
+		sessionRule("tracesessions clustertracesessions", all),
+		sessionRule("tracesessions/stream clustertracesessions/stream", "create get"),
+	}, roles["nodegadget-node-tracer"])
+}
+
+// TestStatusIsTheControllers wants nobody else to write what sessions are said to do.
+func TestStatusIsTheControllers(t *testing.T) {
+	eachCase(t, func(t *testing.T, all []object) {
+		for _, o := range all {
+			if role, ok := o.typed.(*rbacv1.ClusterRole); ok && role.Name != "nodegadget-controller" {
+				for _, rule := range role.Rules {
+					require.NotContains(t, strings.Join(rule.Resources, " "), "/status", role.Name)
+					require.NotContains(t, strings.Join(rule.Resources, " "), "/finalizers", role.Name)
+				}
+			}
+		}
+	})
 }
 
 // TestRights wants nobody to have what is dangerous.
@@ -129,7 +172,11 @@ func TestRights(t *testing.T) {
 				for _, resource := range rule.Resources {
 					require.NotContains(t, []string{"nodes", "nodes/proxy", "pods/exec", "pods/attach", "serviceaccounts/token"}, resource, o.GetName())
 				}
-				for _, verb := range []string{"escalate", "bind", "impersonate", "delete", "deletecollection"} {
+				dangerous := []string{"escalate", "bind", "impersonate"}
+				if !slices.Equal(rule.APIGroups, []string{"nodegadget.dev"}) {
+					dangerous = append(dangerous, "delete", "deletecollection")
+				}
+				for _, verb := range dangerous {
 					require.NotContains(t, rule.Verbs, verb, o.GetName())
 				}
 				if slices.Contains(rule.Resources, "secrets") {

@@ -114,6 +114,10 @@ func baseOf(document string) (string, error) {
 		return "", nil
 	case object.Kind == "Namespace":
 		return "default", nil
+	case object.Kind == "CustomResourceDefinition":
+		return "crd", nil
+	case strings.HasPrefix(object.Kind, "ValidatingAdmissionPolicy"):
+		return "admission", nil
 	case object.Kind == "ServiceAccount", strings.HasSuffix(object.Kind, "Role"), strings.HasSuffix(object.Kind, "RoleBinding"):
 		return "rbac", nil
 	case component == "agent", component == "controller":
@@ -134,7 +138,7 @@ func write(dir, base string, documents []string) error {
 	resources := []string{file}
 	if base == "default" {
 		file = "namespace.yaml"
-		resources = []string{file, "../rbac", "../controller", "../agent"}
+		resources = []string{file, "../crd", "../admission", "../rbac", "../controller", "../agent"}
 	}
 	kustomization, err := yaml.Marshal(map[string]any{
 		"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources,

@@ -17,7 +17,7 @@ import (
 func TestConfigIsCurrent(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, run(t.Context(), "../../charts/nodegadget", dir))
-	for _, base := range []string{"agent", "controller", "default", "rbac"} {
+	for _, base := range []string{"admission", "agent", "controller", "crd", "default", "rbac"} {
 		want, got := read(t, filepath.Join(dir, base)), read(t, filepath.Join("../../config", base))
 		require.NotEmpty(t, want)
 		require.Equal(t, want, got, "run make generate")
