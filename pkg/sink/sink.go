@@ -7,11 +7,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"nodegadget.dev/pkg/tape"
 )
 
-// linger is how long an output goes on with what there is when its context has ended.
-const linger = 3 * time.Second
+const (
+	// linger is how long an output goes on with what there is when its context has ended,
+	// lastPause how long it then waits at most before it tries again.
+	linger    = 3 * time.Second
+	lastPause = 300 * time.Millisecond
+	// What fails is tried again after firstPause, and then ever less often.
+	firstPause = 200 * time.Millisecond
+	maxPause   = 10 * time.Second
+)
 
 // Session is the trace session that an output belongs to.
 type Session struct {
@@ -35,14 +44,14 @@ type progress struct {
 	reader *tape.Reader
 }
 
-// begin and end enclose a Run.
+// begin begins a Run, and end ends it: what the reader has missed, and what it leaves
+// behind, is dropped.
 func (p *progress) begin(reader *tape.Reader) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reader = reader
 }
 
-// end counts what the reader has missed, and what it leaves behind.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,23 +59,20 @@ func (p *progress) end() {
 	p.reader = nil
 }
 
-func (p *progress) wrote(records uint64) {
+// count adds to what was written and dropped.
+func (p *progress) count(written, dropped int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state.Written += records
+	p.state.Written += uint64(written)
+	p.state.Dropped += uint64(dropped)
 }
 
-func (p *progress) dropped(records uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.state.Dropped += records
-}
-
-// now is what is wrong now, nil if nothing is.
-func (p *progress) now(err error) {
+// note says what is wrong from now on, nil if nothing is. It returns that.
+func (p *progress) note(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.Err = err
+	return err
 }
 
 // State says how the output is doing. It may be called at any time.
@@ -80,15 +86,49 @@ func (p *progress) State() State {
 	return s
 }
 
-// lingering is a context that ends a while after ctx does. Its cancel must be called.
-func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+// span is the time that a Run has: until ctx ends it waits for records, until late it
+// finishes with what there is.
+type span struct {
+	ctx, late context.Context
+	cancel    context.CancelFunc
+}
+
+// newSpan must be followed by cancel.
+func newSpan(ctx context.Context) *span {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.AfterFunc(linger, cancel)
 		context.AfterFunc(late, func() { timer.Stop() })
 	})
-	return late, func() {
+	return &span{ctx: ctx, late: late, cancel: func() {
 		stop()
 		cancel()
+	}}
+}
+
+// over says that there is no time left.
+func (s *span) over() bool { return s.late.Err() != nil }
+
+// pause waits before what has failed is tried again. It is false if there is no time.
+func (s *span) pause(d time.Duration) bool {
+	ended := s.ctx.Done()
+	if s.ctx.Err() != nil {
+		ended, d = nil, min(d, lastPause)
 	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ended:
+	case <-s.late.Done():
+	}
+	return !s.over()
+}
+
+// newRetries says how long to wait before each next try.
+func newRetries() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = firstPause, maxPause
+	b.Reset()
+	return b
 }
