@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"nodegadget.dev/pkg/container"
+	"nodegadget.dev/pkg/enrich"
 	"nodegadget.dev/pkg/wire"
 )
 
@@ -39,4 +40,19 @@ func containerMessage(c *container.Container) *wire.Container {
 		PodLabels: c.Pod.Labels, OwnerKind: c.Pod.OwnerKind, OwnerName: c.Pod.OwnerName,
 		Image: c.Image, ImageDigest: c.ImageDigest, Runtime: c.Runtime, Stale: c.Stale,
 	}
+}
+
+// explain explains a reference once more.
+func (a *Agent) explain(ref uint32) *wire.Container {
+	if ref == enrich.HiddenRef || ref == enrich.UnresolvedRef {
+		return &wire.Container{Ref: ref, Kind: wire.Container_UNRESOLVED}
+	}
+	if a.opts.Containers == nil {
+		return nil
+	}
+	c := a.opts.Containers.Container(ref)
+	if c == nil {
+		return nil
+	}
+	return containerMessage(c)
 }

@@ -174,7 +174,7 @@ func (s *sessions) collect(out chan<- prometheus.Metric) {
 
 // retention is what a session's tape keeps.
 func (r *recorder) retention(header *wire.Header) tape.Options {
-	opts := tape.Options{Bytes: retainBytes(&r.spec), Clock: clockOf(header)}
+	opts := tape.Options{Bytes: retainBytes(&r.spec), Clock: clockOf(header), Explain: r.sessions.agent.explain}
 	if stream := r.spec.Spec.Output.Stream; stream != nil {
 		opts.Records = int(stream.Retain)
 	}

@@ -238,6 +238,18 @@ func (r *Registry) Containers() []*Container {
 	return all
 }
 
+// Container is the one with the reference, nil if it is no more.
+func (r *Registry) Container(ref uint32) *Container {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.instances {
+		if i.current.Ref == ref {
+			return i.current
+		}
+	}
+	return nil
+}
+
 // Stats are the numbers of now.
 func (r *Registry) Stats() Stats {
 	r.mu.Lock()

@@ -45,6 +45,22 @@ func TestReferencesThatNobodyHasExplained(t *testing.T) {
 	require.Equal(t, []string{"containers 0=host", "batch 3: 4", "replayed"}, rest(t, tp.Read(tape.From{Tail: 1})))
 }
 
+func TestForgottenReferencesAreAskedFor(t *testing.T) {
+	var asked []uint32
+	tp := tape.New(tape.Options{Explain: func(ref uint32) *wire.Container {
+		asked = append(asked, ref)
+		if ref == 7 {
+			return container(7, "again")
+		}
+		return nil
+	}})
+	require.True(t, tp.Append(made(7, 1), nil))
+	require.False(t, tp.Append(made(8, 2), nil))
+	require.True(t, tp.Append(made(7, 3), nil))
+	require.Equal(t, []uint32{7, 8}, asked)
+	require.Equal(t, []string{"containers 7=again", "batch 0: 1/7", "batch 1: 2/8", "batch 2: 3/7", "replayed"}, rest(t, tp.Read(tape.From{})))
+}
+
 func TestSilentContainersStayExplained(t *testing.T) {
 	tp := tape.New(tape.Options{Records: 3})
 	r := tp.Read(tape.From{Live: true})

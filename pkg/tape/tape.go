@@ -27,6 +27,9 @@ type Options struct {
 	// Bytes bounds the memory for them and for the explanations of their references, 0
 	// for DefaultBytes. The newest batch is kept even if it is larger.
 	Bytes int
+	// Explain says what a reference stands for that was explained once, but so long ago
+	// that it was forgotten; nil if it isn't known any more. It must not use the tape.
+	Explain func(ref uint32) *wire.Container
 	// Clock says where records have their time; without one it is that of their arrival.
 	Clock *Clock
 }
@@ -82,8 +85,8 @@ func New(opts Options) *Tape {
 // Append puts a batch at the end of the tape, which numbers its records, and learns
 // what references stand for. The batch must have passed wire.Batch.Check, and is
 // copied; explanations are kept, and must not be changed any more. Append says whether
-// all references in the batch are explained: if not, they were once, but have not been
-// used for so long that they are to be explained again.
+// all references in the batch are explained: if not, they have not been used for so long
+// that they were forgotten, and Options.Explain doesn't know them either.
 func (t *Tape) Append(batch *wire.Batch, containers []*wire.Container) (explained bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -121,6 +124,11 @@ func (t *Tape) collect(batch *wire.Batch) (explained bool) {
 	for _, ref := range t.refs {
 		e := t.get(ref)
 		t.use(e)
+		if e.container == nil && ref != 0 && t.opts.Explain != nil {
+			if c := t.opts.Explain(ref); c != nil {
+				t.learn(c)
+			}
+		}
 		explained = explained && (e.container != nil || ref == 0)
 	}
 	return explained
