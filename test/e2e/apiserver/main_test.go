@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+)
+
+const module = "../../.."
+
+// shared is the server of all tests; absent says why there is none.
+var (
+	shared *Server
+	absent string
+)
+
+func TestMain(m *testing.M) {
+	// See Start.
+	runtime.LockOSThread()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	programs, err := Find(module)
+	if err != nil {
+		absent = err.Error()
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "apiserver")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	began := time.Now()
+	if shared, err = Start(context.Background(), programs, dir); err != nil {
+		fmt.Fprintln(os.Stderr, "starting an API server:", err)
+		return 1
+	}
+	defer shared.Stop()
+	fmt.Fprintf(os.Stderr, "the API server serves after %v\n", time.Since(began).Round(time.Millisecond))
+	return m.Run()
+}
