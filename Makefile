@@ -78,8 +78,9 @@ compile: $(OBJECTS)
 	hack/bpfcc.sh $< $@
 
 .PHONY: generate
-generate: deps-generate ## Regenerate all that is generated: gRPC code, objects, go generate
+generate: deps-generate ## Regenerate all that is generated: gRPC code, the API, objects, go generate
 	hack/protobuf.sh
+	hack/api.sh
 	@+$(MAKE) --no-print-directory $(JOBS) compile
 	go generate ./...
 

@@ -24,7 +24,8 @@ tar --null -T "$work/list" -cf - | tar -C "$copy" -xf -
 
 # A second copy to compare with, as others may write here meanwhile.
 cp -a "$copy" "$work/before"
-find "$copy" \( -name '*.pb.go' -o -path '*/gadgets/*/gadget.*.o' -o -path '*/pkg/*/bpf/*.o' \) -delete
+find "$copy" \( -name '*.pb.go' -o -path '*/gadgets/*/gadget.*.o' -o -path '*/pkg/*/bpf/*.o' \
+	-o -name 'zz_generated.*.go' -o -path '*/files/crds/*.yaml' \) -delete
 make -C "$copy" --no-print-directory generate >&2
 rm -rf "$copy/bin" "$copy/build"
 

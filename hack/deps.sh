@@ -27,7 +27,7 @@ for group in "$@"; do
 	generate)
 		exact+=("$DEB_CLANG" "$DEB_LLVM" "$DEB_LIBBPF" "$DEB_PROTOC")
 		debs+=("$DEB_PROTOBUF")
-		tools+=("$GO_PROTOC_GEN_GO" "$GO_PROTOC_GEN_GO_GRPC")
+		tools+=("$GO_PROTOC_GEN_GO" "$GO_PROTOC_GEN_GO_GRPC" "$GO_CONTROLLER_GEN")
 		;;
 	lint)
 		exact+=("$DEB_CLANG_FORMAT")

@@ -15,3 +15,5 @@
 // +kubebuilder:object:generate=true
 // +groupName=nodegadget.dev
 package v1alpha1
+
+//go:generate go run ../../../hack/apidocs ../../../charts/nodegadget/files/crds ../../../docs/api.md
