@@ -49,6 +49,8 @@ type Server struct {
 	ClosedPort bool
 	// Identity is whose certificate the relay shows.
 	Identity pki.Identity
+	// NoDefinitions makes that the API server knows no custom resources.
+	NoDefinitions bool
 
 	api       *httptest.Server
 	authority *pki.Authority
@@ -58,6 +60,8 @@ type Server struct {
 	refused  map[string]metav1.Status
 	requests []*http.Request
 	forwards []func() error
+	objects  objects
+	serial   int
 }
 
 // Controller is the name of the relay's pod.
@@ -66,7 +70,7 @@ const Controller = "nodegadget-controller-7d9f"
 // New starts a cluster with the relay, until the test ends.
 func New(tb testing.TB, relay wire.RelayServer) *Server {
 	tb.Helper()
-	s := &Server{Identity: pki.Controller, refused: map[string]metav1.Status{}, relay: bufconn.Listen(1 << 20)}
+	s := &Server{Identity: pki.Controller, refused: map[string]metav1.Status{}, objects: objects{}, relay: bufconn.Listen(1 << 20)}
 	var err error
 	s.authority, err = pki.NewAuthority()
 	require.NoError(tb, err)
@@ -172,6 +176,10 @@ func (s *Server) serve(w http.ResponseWriter, request *http.Request) {
 	s.mu.Unlock()
 	if refused {
 		answer(w, int(status.Code), status)
+		return
+	}
+	if strings.HasPrefix(request.URL.Path, group) {
+		s.serveObjects(w, request)
 		return
 	}
 	path := strings.TrimPrefix(request.URL.Path, "/api/v1/")
