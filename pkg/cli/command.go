@@ -59,6 +59,9 @@ func newRunCommand(name, noun string, g gadgets, stop context.Context, streams S
 		if err != nil || opts == nil {
 			return err
 		}
+		if opts.detached.detach {
+			return opts.make(stop, streams)
+		}
 		return runGadget(cmd.Context(), stop, opts, streams)
 	}
 	if s, err := spec(); err == nil {
@@ -120,6 +123,7 @@ func (o *runOptions) flagSets() (flags, clusters *pflag.FlagSet) {
 	selection, cluster := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
 	selection.SortFlags = false
 	o.selection.add(selection)
+	o.detached.add(selection)
 	o.cluster.add(cluster)
 	addFree(flags, selection, flags)
 	clusters = pflag.NewFlagSet("", pflag.ContinueOnError)

@@ -113,7 +113,7 @@ func printManifests(ctx context.Context, o *deployOptions, values install.Values
 }
 
 func newUndeploy(stop context.Context, streams Streams) *cobra.Command {
-	o, keep := &deployOptions{}, false
+	o, what := &deployOptions{}, install.Removal{}
 	cmd := &cobra.Command{
 		Use: "undeploy", Short: "Remove nodegadget from a cluster", Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
@@ -121,11 +121,14 @@ func newUndeploy(stop context.Context, streams Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			kept, err := installer.Undeploy(stop, keep)
+			kept, err := installer.Undeploy(stop, what)
 			if err != nil {
 				return interrupted(stop, err)
 			}
 			fmt.Fprintln(streams.Out, "nodegadget is removed")
+			if !what.Definitions {
+				fmt.Fprintln(streams.Out, "trace sessions are kept, and their definitions: --crds removes both")
+			}
 			if len(kept) > 0 {
 				fmt.Fprintf(streams.Out, "namespace %s is kept, because there are other things in it: %s\n",
 					print.Escape(o.cluster.namespace), print.Escape(strings.Join(kept, ", ")))
@@ -134,7 +137,8 @@ func newUndeploy(stop context.Context, streams Streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().SortFlags = false
-	cmd.Flags().BoolVar(&keep, "keep-namespace", false, "leave the namespace, though it is empty")
+	cmd.Flags().BoolVar(&what.KeepNamespace, "keep-namespace", false, "leave the namespace, though it is empty")
+	cmd.Flags().BoolVar(&what.Definitions, "crds", false, "remove the definitions of trace sessions as well, and with them every session in the cluster")
 	o.add(cmd, "wait until all is gone")
 	return cmd
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -79,18 +80,44 @@ func clusterCatalog(ctx context.Context, args []string) []gadget.Spec {
 	if err != nil || !t.clustered() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
-	defer cancel()
-	conn, closeConn, err := t.connect(ctx)
-	if err != nil {
-		return nil
-	}
-	defer closeConn()
-	specs, err := conn.Catalog(ctx)
+	specs, err := t.cluster.catalog(ctx)
 	if err != nil {
 		return nil
 	}
 	return specs
+}
+
+// catalog asks the cluster for its gadgets.
+func (c *clusterFlags) catalog(ctx context.Context) ([]gadget.Spec, error) {
+	ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
+	defer cancel()
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Catalog(ctx)
+}
+
+// suitable is the gadget of the name: the known one if it suits, else the cluster's,
+// which may be newer. If there is neither, the error is that of the known one.
+func (g *gadgets) suitable(ctx context.Context, c *clusterFlags, name string, suits func(*gadget.Spec) error) (*gadget.Spec, error) {
+	spec, err := g.spec(name)
+	if err == nil {
+		if err = suits(spec); err == nil {
+			return spec, nil
+		}
+	}
+	specs, asked := c.catalog(ctx)
+	for i := range specs {
+		if specs[i].Name == name {
+			return &specs[i], suits(&specs[i])
+		}
+	}
+	if unknown := (*gadget.UnknownError)(nil); asked != nil && errors.As(err, &unknown) {
+		return nil, asked
+	}
+	return spec, err
 }
 
 // catalogTimeout bounds the question for an agent's gadgets.

@@ -20,6 +20,9 @@ const (
 
 // rounds shows what is complete, and makes sure that the rest doesn't wait for long.
 func (v *view) rounds() error {
+	if v.holding() {
+		return nil
+	}
 	for {
 		ready, waiting := false, false
 		for _, n := range v.nodes {
@@ -64,13 +67,22 @@ func (v *view) overdue() error {
 
 // showInterval shows the rows of one interval, of each node that has one.
 func (v *view) showInterval() error {
+	return v.showRows(take(v.inOrder()))
+}
+
+// take takes the rows of one interval from each of the nodes that has one.
+func take(nodes []*nodeView) []entry {
 	var rows []entry
-	for _, n := range v.inOrder() {
+	for _, n := range nodes {
 		if len(n.done) > 0 {
 			rows = append(rows, n.done[0]...)
 			n.done = n.done[1:]
 		}
 	}
+	return rows
+}
+
+func (v *view) showRows(rows []entry) error {
 	if v.full() {
 		return nil
 	}
@@ -99,6 +111,9 @@ func (v *view) flush() error {
 		if len(n.rows) > 0 {
 			n.done, n.rows = append(n.done, n.rows), nil
 		}
+	}
+	if err := v.replayed(); err != nil {
+		return err
 	}
 	return v.rounds()
 }

@@ -114,7 +114,7 @@ func newRoot(gadgets gadgets, stop context.Context, streams Streams) *cobra.Comm
 	knowRunFlags(root.Flags())
 	addRunCommands(root, gadgets, stop, streams)
 	root.AddCommand(newCatalog(gadgets, streams), newInspect(gadgets, streams), newStatus(stop, streams), newDoctor(stop, streams), newVersion(stop, streams),
-		newDeploy(stop, streams), newUndeploy(stop, streams))
+		newSession(gadgets, stop, streams), newDeploy(stop, streams), newUndeploy(stop, streams))
 	return root
 }
 

@@ -95,7 +95,7 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"frobnicate", 2, `unknown command "frobnicate" for kubectl-gadget, known are: catalog, completion, deploy, doctor, inspect, profile, snapshot, status, top, trace, undeploy, version`},
+		{"frobnicate", 2, `unknown command "frobnicate" for kubectl-gadget, known are: catalog, completion, deploy, doctor, inspect, profile, session, snapshot, status, top, trace, undeploy, version`},
 		{"trac", 2, `unknown command "trac" for kubectl-gadget, did you mean: trace?`},
 		{"trace opem", 2, `unknown command "opem" for kubectl-gadget trace, did you mean: open?`},
 		{"trace opem --local --full-path", 2, `unknown command "opem" for kubectl-gadget trace, did you mean: open?`},

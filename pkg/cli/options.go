@@ -41,6 +41,13 @@ type runOptions struct {
 	alternatives map[string]string
 	verbose      bool
 	params       map[string]*pflag.Flag
+	detached     detached
+	// attach is the trace session that is read instead of running something. Tail is
+	// how many of the last records are wanted of all nodes; negative: all. The filter is
+	// then applied here, and nothing is what is said if no node has anything.
+	attach  *wire.Attach
+	tail    int64
+	nothing string
 
 	mode    print.Mode
 	changed map[string]string
@@ -54,7 +61,7 @@ func (o *runOptions) complete(flags *pflag.FlagSet) error {
 		return err
 	}
 	var err error
-	if o.mode, err = print.ParseMode(o.output); err != nil {
+	if o.mode, err = print.ParseMode(o.output); err != nil && !o.detached.names(o.output) {
 		return usagef("--output: %v", err)
 	}
 	if o.timeout < 0 || o.interval < 0 || o.maxEntries < 0 {
@@ -72,7 +79,10 @@ func (o *runOptions) complete(flags *pflag.FlagSet) error {
 	if err := o.spec.CheckAlternatives(o.alternatives); err != nil {
 		return usagef("%v", err)
 	}
-	return o.selection.check(o)
+	if err := o.selection.check(o); err != nil {
+		return err
+	}
+	return o.detached.check(o, flags)
 }
 
 // checkFields makes sure that the gadget has the fields that are asked for.
@@ -95,6 +105,9 @@ func (o *runOptions) checkFields() error {
 }
 
 func (o *runOptions) start() *wire.Start {
+	if o.attach != nil {
+		return &wire.Start{Attach: o.attach}
+	}
 	return &wire.Start{
 		Gadget: o.spec.Name, Params: o.changed, Filter: o.filter, BufferSize: o.bufferSize,
 		Interval: int64(o.interval), Verbose: o.verbose, PerfBuffer: o.perfBuffer, Alternatives: o.alternatives,

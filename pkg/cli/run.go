@@ -101,6 +101,8 @@ func (v *view) handle(message *wire.RunResponse) error {
 		v.notice(n, m.Notice.GetText())
 	case *wire.RunResponse_Gone:
 		return v.leave(m.Gone)
+	case *wire.RunResponse_Replayed:
+		return v.replayed()
 	case *wire.RunResponse_End:
 		return v.finish(n)
 	}

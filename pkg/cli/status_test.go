@@ -107,10 +107,10 @@ func TestVersion(t *testing.T) {
 	f.nodes.Nodes = f.nodes.Nodes[1:2]
 	f.nodes.Nodes = append(f.nodes.Nodes, f.nodes.Nodes[0])
 	r = callCluster(t, f, "version")
-	require.Contains(t, r.out, "agent: v1.2.0 (protocol 1.1) on all 2 nodes\n")
+	require.Contains(t, r.out, "agent: v1.2.0 (protocol 1.2) on all 2 nodes\n")
 	r = call(t, "version", "--client")
 	require.Zero(t, r.status, r.err)
-	require.Regexp(t, `^client: \S+ \(protocol 1\.1\)\n$`, r.out)
+	require.Regexp(t, `^client: \S+ \(protocol 1\.2\)\n$`, r.out)
 	r = call(t, "version")
 	require.Equal(t, 2, r.status)
 	require.Contains(t, r.out, "client: ")

@@ -43,6 +43,12 @@ func (v *view) summary(shown error) error {
 		fmt.Fprintln(v.streams.Err, print.Escape(text))
 	}
 	total, missed := v.run.Counts(), v.run.Missed()
+	if v.opts.attach != nil {
+		missed.Restarts = 0 // What is retained is still there.
+		if !began && shown == nil && v.opts.nothing != "" {
+			v.notice(nil, v.opts.nothing)
+		}
+	}
 	lost := losses(total, missed)
 	if began || shown == nil {
 		fmt.Fprintln(v.streams.Err, v.line(total, lost, missed))
@@ -50,7 +56,7 @@ func (v *view) summary(shown error) error {
 	switch {
 	case shown != nil:
 		return shown
-	case !began:
+	case !began && v.opts.attach == nil:
 		return errors.New("the gadget runs on no node")
 	case !v.opts.failOnLoss:
 		return nil

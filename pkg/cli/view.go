@@ -38,7 +38,8 @@ type view struct {
 	puzzled bool
 	shown   uint64
 	// late fires when an interval isn't waited for any longer.
-	late <-chan time.Time
+	late   <-chan time.Time
+	replay replay
 }
 
 // nodeView is what the view knows of a node.
@@ -46,6 +47,9 @@ type nodeView struct {
 	*client.Node
 	source *print.Source
 	order  []sortKey
+	// filter is that of who reads a trace session, clock where its records have their time.
+	filter *event.Filter
+	clock  *event.Column
 	// live is whether something may still come from the node.
 	live bool
 	// rows are those of the interval under way, done those of whole intervals.
@@ -89,7 +93,12 @@ func (v *view) node(node *client.Node) *nodeView {
 // begin takes a session: a new one, one that goes on, or one in place of another.
 func (v *view) begin(session *wire.Session) {
 	if session.GetId() != v.session {
-		if v.session != "" {
+		switch {
+		case v.session == "":
+		case v.opts.attach != nil:
+			v.restart()
+			v.notice(nil, "the relay has forgotten what was read, which goes on behind what was shown")
+		default:
 			v.notice(nil, "the relay has forgotten the run, which begins anew: what happened in the meantime is missing")
 		}
 		// References are those of a session.
@@ -129,6 +138,9 @@ func (v *view) join(n *nodeView, recalled bool) error {
 	if n.order, err = sortKeys(schema, v.opts.sort); err != nil {
 		return err
 	}
+	if err := v.filterBy(n, schema); err != nil {
+		return err
+	}
 	return v.announce(false)
 }
 
@@ -150,7 +162,7 @@ func (v *view) openWith(source gadget.Source) error {
 	}
 	width, color := terminal(v.streams.Out)
 	printer, err := print.New(v.streams.Out, schema, print.Options{
-		Mode: v.opts.mode, Fields: v.opts.fields, Kubernetes: v.opts.selector != nil, Width: width, Color: color,
+		Mode: v.opts.mode, Fields: v.opts.fields, Kubernetes: v.opts.selector != nil || v.opts.attach != nil, Width: width, Color: color,
 	})
 	if err == nil {
 		v.printer, v.schema, v.kind = printer, schema, source.Kind
@@ -221,7 +233,8 @@ func (v *view) leave(gone *wire.Gone) error {
 		}
 		hopeless = hopeless && node.Header == nil && !node.Live()
 	}
-	if hopeless {
+	// Which nodes have something of a trace session, the relay knows.
+	if hopeless && v.opts.attach == nil {
 		v.run.Stop()
 	}
 	if err := v.announce(false); err != nil {
@@ -254,19 +267,15 @@ func (v *view) batch(n *nodeView, b *wire.Batch) error {
 			}
 			continue
 		}
-		if v.kind != gadget.Events {
-			from.node.rows = append(from.node.rows, entry{
-				Row:   print.Row{Source: from.node.source, Origin: &from.Origin, Target: target, Record: record},
-				order: from.node.order,
-			})
-			continue
-		}
-		if v.full() {
+		if v.full() && v.kind == gadget.Events {
 			break
 		}
-		v.printer.Use(from.node.source)
-		v.printer.RecordOf(&from.Origin, target, record)
-		v.count(1)
+		if i == int(b.GetCount()) {
+			v.passed(from.node, record)
+		}
+		if from.node.matches(record) {
+			v.record(from, target, record)
+		}
 	}
 	switch {
 	case v.printer == nil:
@@ -279,6 +288,16 @@ func (v *view) batch(n *nodeView, b *wire.Batch) error {
 		return v.rounds()
 	}
 	return nil
+}
+
+// record shows an event, or keeps a row until its interval is over.
+func (v *view) record(from *origin, target *print.Origin, record []byte) {
+	row := print.Row{Source: from.node.source, Origin: &from.Origin, Target: target, Record: record}
+	if v.kind == gadget.Events {
+		v.event(from.node, row)
+		return
+	}
+	from.node.rows = append(from.node.rows, entry{Row: row, order: from.node.order})
 }
 
 // target is where the second process of a batch's record is, nil for none.
