@@ -98,6 +98,7 @@ agent:
       image: {tag: two}
       hostPID: false
       pods: false
+      sessions: {enabled: false}
       maxRuns: 0
       tolerations: []
       capabilities: []
@@ -119,6 +120,7 @@ agent:
 	require.Equal(t, "nodegadget:two", other.Containers[0].Image)
 	require.Empty(t, other.Containers[0].SecurityContext.Capabilities.Add)
 	require.Contains(t, other.Containers[0].Args, "--pods=false")
+	require.Contains(t, other.Containers[0].Args, "--sessions=false")
 	require.NotContains(t, fmt.Sprint(other.Containers[0].Args), "--max-runs")
 	require.NotContains(t, fmt.Sprint(other.Containers[0].Args), "--btf-service")
 	require.Equal(t, "1Gi", other.Containers[0].Resources.Limits.Memory().String())
@@ -141,4 +143,24 @@ func TestTooManyPools(t *testing.T) {
 	require.NoError(t, err)
 	_, err = engine.Engine{}.RenderWithContext(t.Context(), c, all)
 	require.ErrorContains(t, err, "agent.pools: too many labels to tell nodes apart")
+}
+
+func TestFilesOfSessions(t *testing.T) {
+	all := pods(objects(t, render(t, kubeVersion, `
+agent:
+  sessions: {limit: 8, files: {enabled: true, path: /data/trace, bytes: 1000000}, endpoints: ["otel.example.com:4317"]}
+`)))
+	agent := all["nodegadget-agent"]
+	require.Subset(t, agent.Containers[0].Args, []string{
+		"--sessions=true", "--session-limit=8", "--session-files=/var/lib/nodegadget/sessions", "--session-file-bytes=1000000",
+		"--session-endpoint=otel.example.com:4317",
+	})
+	require.NotContains(t, fmt.Sprint(agent.Containers[0].Args), "--session-rate")
+	for _, v := range agent.Volumes {
+		if v.Name == "sessions" {
+			require.Equal(t, "/data/trace", v.HostPath.Path)
+			return
+		}
+	}
+	require.Fail(t, "no volume for the files")
 }

@@ -39,6 +39,33 @@
 {{- with $pool.maxRuns }}
 - --max-runs={{ int64 . }}
 {{- end }}
+{{- with $pool.sessions }}
+- --sessions={{ .enabled }}
+{{- with .limit }}
+- --session-limit={{ int64 . }}
+{{- end }}
+{{- with .namespaceLimit }}
+- --session-namespace-limit={{ int64 . }}
+{{- end }}
+{{- with .memory }}
+- --session-memory={{ int64 . }}
+{{- end }}
+{{- with .rate }}
+- --session-rate={{ int64 . }}
+{{- end }}
+{{- with .nodeRate }}
+- --session-node-rate={{ int64 . }}
+{{- end }}
+{{- if .files.enabled }}
+- --session-files=/var/lib/nodegadget/sessions
+{{- with .files.bytes }}
+- --session-file-bytes={{ int64 . }}
+{{- end }}
+{{- end }}
+{{- range .endpoints }}
+- --session-endpoint={{ . }}
+{{- end }}
+{{- end }}
 {{- with $pool.extraArgs }}
 {{ toYaml . }}
 {{- end }}
@@ -83,7 +110,11 @@
 - name: token
   mountPath: /run/nodegadget/token
   readOnly: true
-{{- if $pool.pods }}
+{{- if and $pool.sessions.enabled $pool.sessions.files.enabled }}
+- name: sessions
+  mountPath: /var/lib/nodegadget/sessions
+{{- end }}
+{{- if or $pool.pods $pool.sessions.enabled }}
 - name: api
   mountPath: /var/run/secrets/kubernetes.io/serviceaccount
   readOnly: true
@@ -161,8 +192,15 @@
           path: token
           audience: nodegadget
           expirationSeconds: 3600
-{{- if $pool.pods }}
-# To watch this node's pods.
+{{- if and $pool.sessions.enabled $pool.sessions.files.enabled }}
+# Where sessions write their files.
+- name: sessions
+  hostPath:
+    path: {{ $pool.sessions.files.path }}
+    type: DirectoryOrCreate
+{{- end }}
+{{- if or $pool.pods $pool.sessions.enabled }}
+# To watch this node's pods, and trace sessions.
 {{ include "nodegadget.apiToken" . }}
 {{- end }}
 {{- end }}
