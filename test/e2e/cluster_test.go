@@ -41,6 +41,7 @@ func TestCluster(t *testing.T) {
 		{"LiveLabels", testLiveLabels},
 		{"Host", testHost},
 		{"Tenants", testTenants},
+		{"SessionGuide", testSessionGuide},
 		{"AgentKilled", testAgentKilled},
 		{"AgentDeleted", testAgentDeleted},
 		{"ContainerdRestarts", testContainerdRestarts},

@@ -25,6 +25,8 @@ const root = "../.."
 // kubectl, which finds the plugin on its PATH, and helm.
 type shell struct {
 	dir, kubeconfig string
+	// work is the directory in which they are typed; empty for the project's.
+	work string
 }
 
 func (s *suite) shell(t *testing.T) *shell {
@@ -53,7 +55,9 @@ func helmPath() string {
 
 func (sh *shell) command(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "exec "+line)
-	cmd.Dir = root
+	if cmd.Dir = sh.work; sh.work == "" {
+		cmd.Dir = root
+	}
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+sh.kubeconfig, "PATH="+sh.dir+":"+os.Getenv("PATH"))
 	return cmd
 }
