@@ -40,10 +40,10 @@ func (n *testNode) join(start *wire.Start) *member {
 	return m
 }
 
-// lookups is a script that looks for n files that aren't there, each once, between
-// files that all workers look for.
-func lookups(worker, n int) []string {
-	return []string{"-c", fmt.Sprintf(`i=0; while [ $i -lt %d ]; do { true < /nowhere/%d-$i; } 2>/dev/null; : < /dev/null; i=$((i+1)); done`, n, worker)}
+// lookups is a script that looks for files that aren't there, each once, between files
+// that all workers look for.
+func lookups(worker, from, to int) []string {
+	return []string{"-c", fmt.Sprintf(`i=%d; while [ $i -lt %d ]; do { true < /nowhere/%d-$i; } 2>/dev/null; : < /dev/null; i=$((i+1)); done`, from, to, worker)}
 }
 
 // TestComingAndGoingDisturbsNobody: eight members come and go at random, while containers
@@ -51,7 +51,9 @@ func lookups(worker, n int) []string {
 // and so does each of the others between its joining and its leaving.
 func TestComingAndGoingDisturbsNobody(t *testing.T) {
 	n := newTestNode(t, Options{QueueSize: 64 << 20, BufferSize: 64 << 20})
-	const workers, files, restless = 3, 20_000, 8
+	const workers, files, restless, often = 3, 1000, 8, 100
+	// The reader of the kernel's buffer may fall behind by so many, which fit into it.
+	const backlog = 5000
 	pods := make([]*testPod, workers)
 	for i := range pods {
 		pods[i] = n.container("shop", fmt.Sprint("cart-", i), "web", nil)
@@ -63,42 +65,43 @@ func TestComingAndGoingDisturbsNobody(t *testing.T) {
 		}
 	}
 	stays, one := n.join(start()), n.join(start("cart-1"))
-	paths := make(chan []string, 2)
-	for _, m := range []*member{stays, one} {
+	got, all := make(chan []string, 1), make(chan []string, 1)
+	for m, paths := range map[*member]chan []string{one: got, stays: all} {
 		go func() { paths <- readPaths(t, m) }()
 		defer m.leave()
 	}
 	ctx, calm := context.WithCancel(t.Context())
 	var others, flood sync.WaitGroup
-	var joined atomic.Int64
+	var joined, total atomic.Int64
 	for i := range restless {
 		others.Go(func() { n.comeAndGo(ctx, rand.New(rand.NewPCG(1, uint64(i))), start, &joined) })
 	}
+	made := make([]int, workers)
 	for i, p := range pods {
-		flood.Go(func() { p.run("/bin/sh", lookups(i, files)...) })
+		flood.Go(func() {
+			for joined.Load() < often {
+				p.run("/bin/sh", lookups(i, made[i], made[i]+files)...)
+				made[i] += files
+				total.Add(files)
+				for stays.records()+backlog < uint64(total.Load()) {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
 	}
 	flood.Wait()
 	calm()
 	others.Wait()
 	require.Equal(t, stays.programID(), one.programID())
 	require.Equal(t, 1, n.agent.ledger.programs())
-	require.Greater(t, joined.Load(), int64(50))
-	want := map[string]int{}
-	for worker := range workers {
-		for i := range files {
-			want[fmt.Sprintf("/nowhere/%d-%d", worker, i)] = 1
-		}
-	}
 	one.leave()
-	got := <-paths
-	require.Len(t, got, files)
 	stays.leave()
-	all := <-paths
-	seen := map[string]int{}
-	for _, path := range all {
-		seen[path]++
+	// As many as were made, from a first to a last without a gap, are all of them.
+	for paths, want := range map[chan []string]int{got: made[1], all: int(total.Load())} {
+		came := <-paths
+		require.Equal(t, want, len(came))
+		require.NoError(t, unbroken(came))
 	}
-	require.Equal(t, want, seen)
 	loss, err := stays.loss()
 	require.NoError(t, err)
 	require.Empty(t, loss.String())

@@ -48,6 +48,8 @@ type buffer struct {
 	// returns what is in the buffer before it returns os.ErrDeadlineExceeded.
 	next  func(deadline time.Time) ([]byte, error)
 	close func() error
+	// waiting is how many bytes of a ring are not read yet; nil for a perf buffer.
+	waiting func() int
 }
 
 // drain hands out records until the buffer is empty, or so many that it is time to flush.
@@ -73,17 +75,25 @@ func (t *Tracer) drain(deadline time.Time, each func([]byte)) (empty bool, err e
 type Mark struct {
 	// drains counts how often the buffer was found empty, bytes what was in it.
 	drains, bytes uint64
+	// waiting is how many bytes of a ring were not read yet, headers included.
+	waiting uint64
 }
 
 // Mark says how far Run has come. Only the handler's functions may ask.
-func (t *Tracer) Mark() Mark { return t.at }
+func (t *Tracer) Mark() Mark {
+	mark := t.at
+	if t.buffer != nil && t.buffer.waiting != nil {
+		mark.waiting = uint64(t.buffer.waiting())
+	}
+	return mark
+}
 
 // Passed says whether all events have been handed out that waited in the buffer at a
 // mark, which must be one of a Flush. Only the handler's functions may ask.
 func (t *Tracer) Passed(m Mark) bool {
-	// A ring is read in the order in which it was written, and holds no more than its
-	// size. The perf buffers of single processors have no common order.
-	return t.at.drains > m.drains || !t.usePerf && t.at.bytes-m.bytes >= uint64(t.size)
+	// A ring is read in the order in which it was written. The perf buffers of single
+	// processors have no common order.
+	return t.at.drains > m.drains || !t.usePerf && t.at.bytes-m.bytes >= m.waiting
 }
 
 // openBuffer must come before programs are attached: a perf buffer takes nothing
@@ -97,10 +107,12 @@ func (t *Tracer) openBuffer() (*buffer, error) {
 		return nil, fmt.Errorf("opening ring buffer: %w", err)
 	}
 	var record ringbuf.Record
-	return newBuffer(reader, func() ([]byte, error) {
+	b := newBuffer(reader, func() ([]byte, error) {
 		err := reader.ReadInto(&record)
 		return record.RawSample, err
-	}), nil
+	})
+	b.waiting = reader.AvailableBytes
+	return b, nil
 }
 
 // newBuffer makes a buffer of a library's reader. It sets a deadline only when
