@@ -126,12 +126,12 @@ func newUndeploy(stop context.Context, streams Streams) *cobra.Command {
 				return interrupted(stop, err)
 			}
 			fmt.Fprintln(streams.Out, "nodegadget is removed")
-			if !what.Definitions {
+			if kept.Definitions {
 				fmt.Fprintln(streams.Out, "trace sessions are kept, and their definitions: --crds removes both")
 			}
-			if len(kept) > 0 {
+			if len(kept.Others) > 0 {
 				fmt.Fprintf(streams.Out, "namespace %s is kept, because there are other things in it: %s\n",
-					print.Escape(o.cluster.namespace), print.Escape(strings.Join(kept, ", ")))
+					print.Escape(o.cluster.namespace), print.Escape(strings.Join(kept.Others, ", ")))
 			}
 			return nil
 		},

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -38,9 +39,10 @@ type Options struct {
 
 // Installer installs and removes nodegadget.
 type Installer struct {
-	opts   Options
-	helm   *action.Configuration
-	client kubernetes.Interface
+	opts    Options
+	helm    *action.Configuration
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
 }
 
 // New prepares an installer. It asks nobody.
@@ -58,6 +60,9 @@ func New(opts Options) (*Installer, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	if i.client, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	if i.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	return i, nil
@@ -94,6 +99,9 @@ func (i *Installer) Deploy(ctx context.Context, v Values) (notes string, err err
 func (i *Installer) install(ctx context.Context, own map[string]any) (release.Releaser, error) {
 	c, err := load()
 	if err != nil {
+		return nil, err
+	}
+	if err := i.adopt(ctx); err != nil {
 		return nil, err
 	}
 	install := action.NewInstall(i.helm)

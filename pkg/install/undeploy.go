@@ -24,28 +24,61 @@ const authorityName = "nodegadget-authority"
 // defaultWait bounds what has to be waited for even if nobody asks for it.
 const defaultWait = 2 * time.Minute
 
+// Removal says what Undeploy removes, besides what Helm does.
+type Removal struct {
+	// KeepNamespace leaves nodegadget's namespace, though nothing else is in it.
+	KeepNamespace bool
+	// Definitions are removed as well, and with them every session in the cluster.
+	Definitions bool
+}
+
+// Kept is what Undeploy has left.
+type Kept struct {
+	// Others are things in nodegadget's namespace that aren't its own, for which the
+	// namespace was kept.
+	Others []string
+	// Definitions says that sessions and their definitions are still there.
+	Definitions bool
+}
+
 // Undeploy removes nodegadget, however it was installed by Helm's means, and its
-// namespace if nothing else is in it and keepNamespace isn't set. It returns what is
-// in a namespace that it kept for that reason.
-func (i *Installer) Undeploy(ctx context.Context, keepNamespace bool) (kept []string, err error) {
-	if err := i.uninstall(ctx); err != nil {
-		return nil, err
+// namespace if nothing else is in it.
+func (i *Installer) Undeploy(ctx context.Context, what Removal) (kept Kept, err error) {
+	if what.Definitions {
+		// First, while the controller is there.
+		if err := i.removeDefinitions(ctx); err != nil {
+			return kept, err
+		}
 	}
+	if err := i.uninstall(ctx); err != nil {
+		return kept, err
+	}
+	if err := i.letGo(ctx, -1); err != nil {
+		return kept, err
+	}
+	if kept.Definitions, err = i.hasDefinitions(ctx); err != nil {
+		return kept, err
+	}
+	if err := i.removeAuthority(ctx); err != nil || what.KeepNamespace {
+		return kept, err
+	}
+	if kept.Others, err = i.others(ctx); err != nil || len(kept.Others) > 0 {
+		return kept, err
+	}
+	return kept, i.removeNamespace(ctx)
+}
+
+// removeAuthority removes what Helm doesn't know of.
+func (i *Installer) removeAuthority(ctx context.Context) error {
 	core := i.client.CoreV1()
 	for _, remove := range []func(context.Context, string, metav1.DeleteOptions) error{
 		core.ConfigMaps(i.opts.Namespace).Delete, core.Secrets(i.opts.Namespace).Delete,
 	} {
 		if err := remove(ctx, authorityName, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("removing the authority: %w", err)
+			return fmt.Errorf("removing the authority: %w", err)
 		}
 	}
-	if keepNamespace {
-		return nil, nil
-	}
-	if kept, err = i.others(ctx); err != nil || len(kept) > 0 {
-		return kept, err
-	}
-	return nil, i.removeNamespace(ctx)
+	return nil
 }
 
 // uninstall removes what Helm knows of, if it knows of anything.
@@ -60,15 +93,24 @@ func (i *Installer) uninstall(ctx context.Context) error {
 		_, err := uninstall.Run(releaseName)
 		done <- err
 	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("uninstalling: %w", err)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("uninstalling: %w", err)
+			}
+			return nil
+		case <-ticker.C:
+			// Definitions that aren't to be kept wait for sessions, and those for a
+			// controller that has been deleted before. If that can't be mended Helm says
+			// what it waits for.
+			_ = i.letGo(ctx, sessionGrace)
+		case <-ctx.Done():
+			// Helm knows no contexts here. What it has begun it can begin again.
+			return context.Cause(ctx)
 		}
-		return nil
-	case <-ctx.Done():
-		// Helm knows no contexts here. What it has begun it can begin again.
-		return context.Cause(ctx)
 	}
 }
 
