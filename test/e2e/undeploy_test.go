@@ -79,7 +79,7 @@ func testUndeploy(t *testing.T, s *suite) {
 	}
 	require.NotEmpty(t, h.programs, "the agents have programs loaded")
 
-	s.run(t, "undeploy")
+	s.run(t, "undeploy", "--crds")
 	eventually(t, func() error {
 		_, err := s.Client.CoreV1().Namespaces().Get(t.Context(), installed, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
