@@ -41,10 +41,10 @@ const cartsSession = `{
 	}
 }`
 
-// sessionNamed is a session that has just been made.
+// sessionNamed is a session that is an hour and a half old: then ages are shown in minutes.
 func sessionNamed(namespace, name, rest string) string {
 	return fmt.Sprintf(`{"metadata": {"namespace": %q, "name": %q, "creationTimestamp": %q}%s}`,
-		namespace, name, time.Now().Add(-5*time.Minute).UTC().Format(time.RFC3339), rest)
+		namespace, name, time.Now().Add(-90*time.Minute).UTC().Format(time.RFC3339), rest)
 }
 
 // sessions is a cluster with some, and a function that calls the program for it.
