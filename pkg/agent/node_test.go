@@ -32,7 +32,7 @@ const hostCgroups = "/sys/fs/cgroup"
 // testNode is a cgroup of this machine that stands for a whole node, with an agent
 // and a runtime that knows the containers which the test makes.
 type testNode struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	registry *container.Registry
 	agent    *Agent
@@ -68,7 +68,7 @@ func controllerDir() string {
 	return ""
 }
 
-func newTestNode(t *testing.T, opts Options) *testNode {
+func newTestNode(t testing.TB, opts Options) *testNode {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: loading eBPF takes CAP_BPF and CAP_PERFMON, and cgroups are made")
@@ -157,7 +157,7 @@ func (p *testPod) command(name string, args ...string) *exec.Cmd {
 	return inCgroup(p.node.t, p.dir, name, args...)
 }
 
-func inCgroup(t *testing.T, dir, name string, args ...string) *exec.Cmd {
+func inCgroup(t testing.TB, dir, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), "/bin/sh",
 		append([]string{"-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(dir, "cgroup.procs"), name}, args...)...)
 }
@@ -182,7 +182,7 @@ type seen struct {
 
 // watch is a run as a client sees it.
 type watch struct {
-	t      *testing.T
+	t      testing.TB
 	stream grpc.BidiStreamingClient[wire.RunRequest, wire.RunResponse]
 	schema *event.Schema
 	known  map[uint32]*wire.Container

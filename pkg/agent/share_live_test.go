@@ -18,7 +18,7 @@ import (
 )
 
 // readPaths reads the paths that a member's records tell of, until its queue is closed.
-func readPaths(t *testing.T, m *member) (paths []string) {
+func readPaths(t testing.TB, m *member) (paths []string) {
 	path, err := event.NewSchema(m.plan.object.Spec.Source, event.Options{Arch: Arch()}).Column("path")
 	require.NoError(t, err)
 	for p := range m.queue.batches {

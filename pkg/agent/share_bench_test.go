@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"nodegadget.dev/pkg/container"
+	"nodegadget.dev/pkg/enrich"
+	"nodegadget.dev/pkg/wire"
+)
+
+// benchPods is how many pods a node has.
+const benchPods = 110
+
+// benchMember is one that sees the given pods, none for all, with a reader of its queue.
+func benchMember(b *testing.B, u *union, readers *sync.WaitGroup, pods ...string) *member {
+	n := &settled{}
+	for i := range uint32(benchPods) {
+		n.known = append(n.known, container.Change{CgroupID: uint64(i + 1), State: container.Known, Container: shopPod(i + 1)})
+	}
+	n.dirty.Store(true)
+	m := &member{queue: newQueue(DefaultQueueSize, nil, false), stage: taking, view: u.join()}
+	opts := &enrich.Options{Containers: n, Selection: enrich.Selection{Pods: pods}, SetVerdict: m.view.say}
+	var err error
+	m.intake, err = newIntake(m.queue, opts)
+	require.NoError(b, err)
+	readers.Go(func() {
+		for p := range m.queue.batches {
+			m.queue.recycle(p)
+		}
+	})
+	return m
+}
+
+// settled is a registry that has no news after the first.
+type settled struct {
+	known []container.Change
+	dirty atomic.Bool
+}
+
+func (s *settled) Dirty() bool { return s.dirty.Load() }
+
+func (s *settled) Ask(uint64) {}
+
+func (s *settled) Take(changes []container.Change) []container.Change {
+	s.dirty.Store(false)
+	return append(changes, s.known...)
+}
+
+// BenchmarkShare is what a record costs, all members together.
+func BenchmarkShare(b *testing.B) {
+	for _, bench := range []struct {
+		name    string
+		members int
+		pods    func(i int) []string
+	}{
+		{"1 member, all pods", 1, func(int) []string { return nil }},
+		{"16 members, a pod each", 16, func(i int) []string { return []string{fmt.Sprint("cart-", i+1)} }},
+		{"16 members, all pods", 16, func(int) []string { return nil }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			u := newUnion(func(uint64, enrich.Verdict) error { return nil })
+			var readers sync.WaitGroup
+			p := &program{plan: &plan{maker: &enrich.Identity{}}, union: u}
+			for i := range bench.members {
+				p.members = append(p.members, benchMember(b, u, &readers, bench.pods(i)...))
+			}
+			p.route()
+			record := append(made(1, 0), make([]byte, 114)...)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(record)))
+			i := 0
+			for b.Loop() {
+				// Of the pods that one of the members sees.
+				record[0] = byte(i%16 + 1)
+				i++
+				p.record(record)
+				if i%4096 == 0 {
+					for _, m := range p.members {
+						m.intake.flush()
+					}
+				}
+			}
+			for _, m := range p.members {
+				m.queue.close()
+			}
+			readers.Wait()
+		})
+	}
+}
+
+// floodDirs names the cgroups in which TestFlood opens floodOpens files each.
+const (
+	floodDirs  = "NODEGADGET_TEST_FLOOD"
+	floodOpens = 20_000
+)
+
+// TestFlood is no test but what floods: another process than the agent's, as far as that
+// goes for what is measured.
+func TestFlood(t *testing.T) {
+	dirs := os.Getenv(floodDirs)
+	if dirs == "" {
+		t.Skip("it is run by BenchmarkShareOfFlood")
+	}
+	for dir := range strings.SplitSeq(dirs, ":") {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0))
+		for range floodOpens {
+			fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
+			require.NoError(t, err)
+			unix.Close(fd)
+		}
+	}
+}
+
+// processorTime is what this process and its children that have ended have used.
+func processorTime(b *testing.B) (total time.Duration) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var usage unix.Rusage
+		require.NoError(b, unix.Getrusage(who, &usage))
+		total += time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	return total
+}
+
+// BenchmarkShareOfFlood is what opening a file costs the whole machine, the call itself, the
+// program and the agent: the target is 1.3 times as much for 16 sessions as for one.
+func BenchmarkShareOfFlood(b *testing.B) {
+	for _, bench := range []struct {
+		name    string
+		members int
+		pods    func(i int) []string
+	}{
+		{"nobody", 0, nil},
+		{"1 member", 1, func(int) []string { return nil }},
+		{"16 members, a pod each", 16, func(i int) []string { return []string{fmt.Sprint("cart-", i)} }},
+		{"16 members, all pods", 16, func(int) []string { return nil }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			n := newTestNode(b, Options{BufferSize: 64 << 20})
+			var dirs []string
+			for i := range 16 {
+				dirs = append(dirs, n.container("shop", fmt.Sprint("cart-", i), "web", nil).dir)
+			}
+			var members []*member
+			var readers sync.WaitGroup
+			for i := range bench.members {
+				m := n.join(&wire.Start{Gadget: "trace_open", Selector: &wire.Selector{Pods: bench.pods(i)}})
+				members = append(members, m)
+				readers.Go(func() {
+					for p := range m.queue.batches {
+						m.queue.recycle(p)
+					}
+				})
+			}
+			before, opens := processorTime(b), 0
+			for b.Loop() {
+				cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestFlood$")
+				cmd.Env = append(os.Environ(), floodDirs+"="+strings.Join(dirs, ":"))
+				out, err := cmd.CombinedOutput()
+				require.NoError(b, err, "%s", out)
+				opens += floodOpens * len(dirs)
+			}
+			for _, m := range members {
+				m.leave()
+			}
+			readers.Wait()
+			b.ReportMetric(float64(processorTime(b)-before)/float64(opens), "cpu-ns/open")
+			for _, m := range members {
+				loss, err := m.loss()
+				require.NoError(b, err)
+				require.Zero(b, loss.GetKernel()+loss.GetQueue())
+				require.GreaterOrEqual(b, int(m.records()), opens/16)
+			}
+		})
+	}
+}
