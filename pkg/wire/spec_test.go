@@ -201,7 +201,7 @@ func TestPeersOfTheSameMajorVersionGoTogether(t *testing.T) {
 	require.NoError(t, CheckVersion(Current()))
 	require.NoError(t, CheckVersion(&Version{Major: Major, Minor: 99}))
 	require.EqualError(t, CheckVersion(&Version{Major: 2, Minor: 3}),
-		"protocol version 2.3 of the peer doesn't go with 1.1: use the same major version on both sides")
+		"protocol version 2.3 of the peer doesn't go with 1.2: use the same major version on both sides")
 	require.ErrorContains(t, CheckVersion(nil), "protocol version 0.0 of the peer")
 }
 
