@@ -16,6 +16,8 @@ import (
 	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apimachinery/pkg/util/version"
+	admissioncel "k8s.io/apiserver/pkg/admission/plugin/cel"
+	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"sigs.k8s.io/yaml"
@@ -91,6 +93,37 @@ func compile(t *testing.T, base *environment.EnvSet, crd *apiextensionsv1.Custom
 	}
 	walk(root, true)
 	return rules
+}
+
+// TestAdmissionOfOldClusters wants expressions that the oldest cluster understands which
+// gets the policy.
+func TestAdmissionOfOldClusters(t *testing.T) {
+	base := environment.MustBaseEnvSet(version.MajorMinor(1, 30))
+	compiler, err := admissioncel.NewCompositedCompiler(base)
+	require.NoError(t, err)
+	options := admissioncel.OptionalVariableDeclarations{HasAuthorizer: true}
+	compiled := 0
+	for _, o := range objects(t, render(t, "v1.30.0", "{}")) {
+		policy, ok := o.typed.(*admissionv1.ValidatingAdmissionPolicy)
+		if !ok {
+			continue
+		}
+		for _, v := range policy.Spec.Variables {
+			result := compiler.CompileAndStoreVariable(&validating.Variable{Name: v.Name, Expression: v.Expression}, options, environment.NewExpressions)
+			require.Nil(t, result.Error, v.Name)
+		}
+		var expressions []admissioncel.ExpressionAccessor
+		for _, c := range policy.Spec.MatchConditions {
+			expressions = append(expressions, &validating.ValidationCondition{Expression: c.Expression})
+		}
+		for _, v := range policy.Spec.Validations {
+			expressions = append(expressions, &validating.ValidationCondition{Expression: v.Expression},
+				&validating.MessageExpressionCondition{MessageExpression: v.MessageExpression})
+		}
+		require.Empty(t, compiler.CompileCondition(expressions, options, environment.NewExpressions).CompilationErrors())
+		compiled += len(expressions)
+	}
+	require.Greater(t, compiled, 6)
 }
 
 // TestAdmissionIsOptional wants the policy where the cluster has such, and nobody has
