@@ -155,3 +155,13 @@ func checkNamespace(name string) error {
 	}
 	return nil
 }
+
+// Reachable says whether the API server answers at all.
+func (g *Gate) Reachable(ctx context.Context) error {
+	// Everybody may ask it.
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Group: Group, Resource: sessions},
+	}}
+	_, err := g.opts.Client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	return err
+}

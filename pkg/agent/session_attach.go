@@ -17,8 +17,8 @@ import (
 	"nodegadget.dev/pkg/wire"
 )
 
-// attachPatience is how long a session may take to begin that somebody wants to read:
-// the agent may not have heard of it yet.
+// attachPatience is how long the agent may take to hear of a session that somebody wants
+// to read. One that it knows may take as long to begin as the caller has patience.
 const attachPatience = 3 * time.Second
 
 // attachment is a client that reads a session.
@@ -40,6 +40,10 @@ func (a *Agent) attach(stream grpc.BidiStreamingServer[wire.RunRequest, wire.Run
 	defer cancel()
 	defer context.AfterFunc(a.stopping, cancel)()
 	r, header, err := a.sessions.find(ctx, wanted)
+	if status.Code(err) == codes.NotFound {
+		// An end without a beginning says that there is nothing here.
+		return stream.Send(&wire.RunResponse{Response: &wire.RunResponse_End{End: &wire.End{Loss: &wire.Loss{}}}})
+	}
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,9 @@ func (s *sessions) find(ctx context.Context, wanted *wire.Attach) (*recorder, *w
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		case <-timer.C:
-			return nil, nil, err
+			if r == nil {
+				return nil, nil, err
+			}
 		case <-changed:
 		}
 	}

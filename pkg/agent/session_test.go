@@ -121,14 +121,15 @@ func TestSessionThatIsNotThere(t *testing.T) {
 	require.Contains(t, state.GetMessage(), "no-such")
 	n.awaitState("silent", in(wire.SessionState_RUNNING, 1))
 	for name, want := range map[string]codes.Code{
-		"broken": codes.FailedPrecondition, "silent": codes.FailedPrecondition, "missing": codes.NotFound,
+		"broken": codes.FailedPrecondition, "silent": codes.FailedPrecondition, "missing": codes.OK,
 	} {
 		stream, err := n.client.Run(t.Context())
 		require.NoError(t, err)
 		start := &wire.Start{Protocol: wire.Current(), Attach: &wire.Attach{Namespace: "shop", Name: name}}
 		require.NoError(t, stream.Send(&wire.RunRequest{Request: &wire.RunRequest_Start{Start: start}}))
-		_, err = stream.Recv()
+		first, err := stream.Recv()
 		require.Equal(t, want, status.Code(err), "%s: %v", name, err)
+		require.Equal(t, want == codes.OK, first.GetEnd() != nil, "an end without a header: there is no such session")
 	}
 }
 

@@ -3,13 +3,17 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"nodegadget.dev/pkg/cluster/clustertest"
 	"nodegadget.dev/pkg/gadget"
+	"nodegadget.dev/pkg/session"
 	"nodegadget.dev/pkg/wire"
 )
 
@@ -44,8 +48,9 @@ func TestEventsOfACluster(t *testing.T) {
 	require.Zero(t, r.status, r.err)
 	golden(t, "cluster-columns.txt", r.out)
 	require.Equal(t, "node node1: kernel of node1\nnode node2: kernel of node2\n4 events, 0 lost, 1 unresolved\n", r.err)
-	require.Equal(t, []string{"shop"}, f.started().GetSelector().GetNamespaces(), "the current namespace")
-	require.False(t, f.started().GetSelector().GetHost())
+	attach := f.started().GetAttach()
+	require.Equal(t, "shop", attach.GetNamespace(), "the current namespace")
+	require.True(t, attach.GetOwner() && attach.GetFollow() && attach.GetUid() != "", attach)
 
 	r = callCluster(t, f, "watch", "moon", "-o", "json")
 	require.Zero(t, r.status, r.err)
@@ -101,7 +106,7 @@ func TestSelection(t *testing.T) {
 		{"--host=false", &wire.Selector{Namespaces: []string{"shop"}}, nil},
 		{
 			"-p cart-1,cart-2 -c web -l app=cart,tier!=cache --node node2",
-			&wire.Selector{Namespaces: []string{"shop"}, Pods: []string{"cart-1", "cart-2"}, Containers: []string{"web"}, Labels: "app=cart,tier!=cache"},
+			&wire.Selector{Namespaces: []string{"shop"}, Pods: []string{"cart-1", "cart-2"}, Containers: []string{"web"}, Labels: "app=cart,tier notin (cache)"},
 			[]string{"node2"},
 		},
 		{"--podname cart-1 --containername web --selector app=cart --node node1,node2 --all-namespaces", &wire.Selector{
@@ -110,9 +115,10 @@ func TestSelection(t *testing.T) {
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			f := &fakeRelay{specs: []*gadget.Spec{moonSpec}, play: moonlight}
-			r := callCluster(t, f, append([]string{"watch", "moon"}, strings.Fields(test.args)...)...)
+			s := clustertest.New(t, f)
+			got := selected(t, f, s)
+			r := call(t, append([]string{"watch", "moon", "--kubeconfig", s.Kubeconfig}, strings.Fields(test.args)...)...)
 			require.Zero(t, r.status, r.err)
-			got := f.started().GetSelector()
 			require.Equal(t, test.want.String(), got.String())
 			require.Equal(t, test.nodes, f.started().GetNodes())
 		})
@@ -123,13 +129,41 @@ func TestSelection(t *testing.T) {
 func TestFlagsBeforeTheGadget(t *testing.T) {
 	f := &fakeRelay{specs: []*gadget.Spec{moonSpec}, play: moonlight}
 	s := clustertest.New(t, f)
+	got := selected(t, f, s)
 	r := call(t, "--kubeconfig", s.Kubeconfig, "-n", "bank", "watch", "moon")
 	require.Zero(t, r.status, r.err)
-	require.Equal(t, []string{"bank"}, f.started().GetSelector().GetNamespaces())
+	require.Equal(t, []string{"bank"}, got.GetNamespaces())
 	f.requests = nil
 	r = call(t, "--kubeconfig", s.Kubeconfig, "-A", "watch", "moon")
 	require.Zero(t, r.status, r.err)
-	require.Empty(t, f.started().GetSelector().GetNamespaces())
+	require.Empty(t, got.GetNamespaces())
+}
+
+// selected becomes what a run selects when it begins, itself or by its trace session.
+func selected(t *testing.T, f *fakeRelay, s *clustertest.Server) *wire.Selector {
+	t.Helper()
+	got, play := &wire.Selector{}, f.play
+	f.play = func(stage *relayStage) error {
+		start := stage.request.GetStart()
+		if attach := start.GetAttach(); attach != nil {
+			start = sessionStart(t, s, attach)
+		}
+		proto.Reset(got)
+		proto.Merge(got, start.GetSelector())
+		return play(stage)
+	}
+	return got
+}
+
+// sessionStart is what an agent runs for the trace session.
+func sessionStart(t *testing.T, s *clustertest.Server, attach *wire.Attach) *wire.Start {
+	resource := "tracesessions"
+	if attach.GetNamespace() == "" {
+		resource = "clustertracesessions"
+	}
+	made, err := session.Decode(&unstructured.Unstructured{Object: s.Object(resource, attach.GetNamespace(), attach.GetName())})
+	require.NoError(t, err)
+	return made.Start()
 }
 
 // oldSpec is an older version of watch_moon: other offsets, no phase, and the number
@@ -215,11 +249,53 @@ func TestNewerGadgetOfTheCluster(t *testing.T) {
 	}}
 	r := callCluster(t, f, "trace", "open", "--moonlit", "--fields", "phase", "--filter", `phase != ""`)
 	require.Zero(t, r.status, r.err)
-	require.Equal(t, map[string]string{"moonlit": "true"}, f.started().GetParams())
 	require.Contains(t, r.out, "new")
 	r = callCluster(t, f, "trace", "open", "--sunlit")
 	require.Equal(t, 2, r.status)
 	require.Contains(t, r.err, "unknown flag: --sunlit")
+}
+
+// TestRunIsASession of the kind that the flags ask for, and one that is gone afterwards.
+func TestRunIsASession(t *testing.T) {
+	for flags, want := range map[string]string{
+		"-n shop -p cart -l app=cart --filter n>0": "tracesessions shop " +
+			`{"filter":"n\u003e0","gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},` +
+			`"selector":{"podNames":["cart"],"podSelector":{"matchLabels":{"app":"cart"}}}}`,
+		"-A --host": `clustertracesessions  {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},"selector":{"host":true}}`,
+		"--node node1": `clustertracesessions  {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},` +
+			`"selector":{"namespaces":["shop"],"nodeNames":["node1"]}}`,
+		"-n shop,bank": "",
+	} {
+		t.Run(flags, func(t *testing.T) {
+			f := &fakeRelay{specs: []*gadget.Spec{moonSpec}}
+			server := clustertest.New(t, f)
+			made := ""
+			var attach *wire.Attach
+			f.play = func(s *relayStage) error {
+				if attach = f.started().GetAttach(); attach != nil {
+					resource := "tracesessions"
+					if attach.GetNamespace() == "" {
+						resource = "clustertracesessions"
+					}
+					object := server.Object(resource, attach.GetNamespace(), attach.GetName())
+					require.Equal(t, "true", object["metadata"].(map[string]any)["labels"].(map[string]any)["nodegadget.dev/interactive"])
+					spec, err := json.Marshal(object["spec"])
+					require.NoError(t, err)
+					made = resource + " " + attach.GetNamespace() + " " + string(spec)
+				}
+				return moonlight(s)
+			}
+			r := call(t, append([]string{"watch", "moon", "--kubeconfig", server.Kubeconfig}, strings.Fields(flags)...)...)
+			require.Zero(t, r.status, r.err)
+			require.Equal(t, want, made)
+			if attach == nil {
+				require.Equal(t, []string{"shop", "bank"}, f.started().GetSelector().GetNamespaces(), "a session is of one namespace or of all")
+				return
+			}
+			require.Nil(t, server.Object("tracesessions", attach.GetNamespace(), attach.GetName()))
+			require.Nil(t, server.Object("clustertracesessions", "", attach.GetName()))
+		})
+	}
 }
 
 // TestParametersKeepTheirNames though there are flags of the same name.

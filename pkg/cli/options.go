@@ -104,9 +104,13 @@ func (o *runOptions) checkFields() error {
 	return nil
 }
 
+// reads says whether a trace session is read that somebody has made before, and not the
+// run's own.
+func (o *runOptions) reads() bool { return o.attach != nil && !o.attach.GetOwner() }
+
 func (o *runOptions) start() *wire.Start {
 	if o.attach != nil {
-		return &wire.Start{Attach: o.attach}
+		return &wire.Start{Attach: o.attach, Nodes: o.selection.nodes}
 	}
 	return &wire.Start{
 		Gadget: o.spec.Name, Params: o.changed, Filter: o.filter, BufferSize: o.bufferSize,

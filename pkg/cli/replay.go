@@ -26,7 +26,7 @@ type keptEvent struct {
 }
 
 // replaying says whether there may come more of what was retained.
-func (v *view) replaying() bool { return v.opts.attach != nil && !v.replay.over }
+func (v *view) replaying() bool { return v.opts.reads() && !v.replay.over }
 
 // holding says whether what was retained is kept until all has come: events of which
 // only the last are wanted, and readings, of which only the last of all nodes belong
@@ -130,7 +130,8 @@ func (v *view) filterBy(n *nodeView, schema *event.Schema) error {
 			n.clock = c
 		}
 	}
-	if v.opts.attach == nil || v.opts.filter == "" {
+	// In a run nodes apply it.
+	if !v.opts.reads() || v.opts.filter == "" {
 		return nil
 	}
 	var err error

@@ -5,8 +5,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
+	"nodegadget.dev/pkg/print"
 	"nodegadget.dev/pkg/wire"
 )
 
@@ -19,6 +21,17 @@ func runGadget(ctx, stop context.Context, opts *runOptions, streams Streams) err
 	interruptible := func() bool { return true }
 	if opts.clustered() {
 		interruptible = context.AfterFunc(stop, cancel)
+	}
+	if opts.asSession() {
+		own, err := opts.own(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := own.remove(ctx); err != nil && opts.verbose {
+				fmt.Fprintln(streams.Err, print.Escape(err.Error()))
+			}
+		}()
 	}
 	conn, closeConn, err := opts.connect(ctx)
 	if err != nil {

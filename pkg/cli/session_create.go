@@ -142,8 +142,11 @@ func (d *detached) spec(o *runOptions) (v1alpha1.ClusterTraceSessionSpec, error)
 	if d.ttl > 0 {
 		spec.TTL = &metav1.Duration{Duration: d.ttl}
 	}
-	if d.retain > 0 {
+	switch {
+	case d.retain > 0:
 		spec.Output.Stream = &v1alpha1.StreamOutput{Retain: d.retain}
+	case !d.detach:
+		spec.Output.Stream = ownStream()
 	}
 	return spec, nil
 }

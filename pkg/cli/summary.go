@@ -45,7 +45,7 @@ func (v *view) summary(shown error) error {
 	total, missed := v.run.Counts(), v.run.Missed()
 	if v.opts.attach != nil {
 		missed.Restarts = 0 // What is retained is still there.
-		if !began && shown == nil && v.opts.nothing != "" {
+		if v.opts.reads() && !began && shown == nil {
 			v.notice(nil, v.opts.nothing)
 		}
 	}
@@ -56,7 +56,7 @@ func (v *view) summary(shown error) error {
 	switch {
 	case shown != nil:
 		return shown
-	case !began && v.opts.attach == nil:
+	case !began && !v.opts.reads():
 		return errors.New("the gadget runs on no node")
 	case !v.opts.failOnLoss:
 		return nil

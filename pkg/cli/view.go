@@ -234,7 +234,7 @@ func (v *view) leave(gone *wire.Gone) error {
 		hopeless = hopeless && node.Header == nil && !node.Live()
 	}
 	// Which nodes have something of a trace session, the relay knows.
-	if hopeless && v.opts.attach == nil {
+	if hopeless && !v.opts.reads() {
 		v.run.Stop()
 	}
 	if err := v.announce(false); err != nil {

@@ -157,7 +157,8 @@ func (r *Run) begin(first *wire.RunResponse) error {
 	}
 	// What was missed may have said which nodes are there. Which of them have something
 	// of a trace session isn't known when reading it begins.
-	if another && r.start.GetAttach() == nil || session.GetMissedMessages() > 0 {
+	reads := r.start.GetAttach() != nil && !r.start.GetAttach().GetOwner()
+	if another && !reads || session.GetMissedMessages() > 0 {
 		r.recall(session.GetNodes())
 	}
 	return nil

@@ -112,7 +112,7 @@ func (n *node) run(ctx context.Context) {
 
 // fail ends an attempt that came to nothing, and returns what the node is then.
 func (n *node) fail(ctx context.Context, m *member, err error) state {
-	if errors.Is(err, errLacks) {
+	if errors.Is(err, errLacks) && n.session.replays() {
 		n.leave(ctx, lacking, nil, nil)
 		return lacking
 	}

@@ -27,7 +27,7 @@ func (n *node) receive(ctx context.Context, stream grpc.BidiStreamingClient[wire
 		return nil, err
 	}
 	late.Stop()
-	if n.session.replays() && first.GetEnd() != nil {
+	if n.session.attaches() && first.GetEnd() != nil {
 		return nil, errLacks
 	}
 	clock, err := n.begin(ctx, first.GetHeader())
@@ -66,7 +66,7 @@ func (n *node) begin(ctx context.Context, header *wire.Header) (*clock, error) {
 		// It has ignored the selector, and would send what the client may not see.
 		return nil, status.Error(codes.FailedPrecondition, "its agent is too old to select containers: update it")
 	}
-	if n.session.replays() && header.GetProtocol().GetMinor() < 2 {
+	if n.session.attaches() && header.GetProtocol().GetMinor() < 2 {
 		return nil, errTooOld
 	}
 	if header.Node == nil {
@@ -126,8 +126,11 @@ func (n *node) batch(ctx context.Context, clock *clock, message *wire.RunRespons
 	if err := n.remap(b); err != nil {
 		return err
 	}
-	if n.session.replays() {
+	if n.session.attaches() {
 		n.see(clock, b)
+	}
+	if n.session.replays() {
+		n.receivedBatch(b)
 	} else {
 		n.counted(b.GetSequence()+uint64(b.GetCount()), nil)
 	}

@@ -25,6 +25,7 @@ const (
 	DefaultMemory               = 8 << 20
 	DefaultMergeMemory          = 8 << 20
 	DefaultLinger               = 90 * time.Second // an API server that restarts is away for a minute
+	DefaultOwnerLinger          = 20 * time.Second
 	DefaultStall                = 30 * time.Second
 	DefaultMaxSessions          = 32
 	DefaultMaxSessionsPerCaller = 8
@@ -57,6 +58,10 @@ type Options struct {
 	MergeMemory int
 	// Linger is how long a session waits for a client whose connection broke; 0: DefaultLinger.
 	Linger time.Duration
+	// OwnerLinger is how long the session of a client that owns its trace session waits,
+	// which goes on for nobody else: as long only as the API server can be reached, which
+	// is on the client's way. 0: DefaultOwnerLinger.
+	OwnerLinger time.Duration
 	// Stall is how long a client may read nothing; 0: DefaultStall.
 	Stall time.Duration
 	// MaxSessions bounds the sessions at a time, MaxSessionsPerCaller those of one
@@ -71,6 +76,7 @@ func (o *Options) complete() {
 	setDefault(&o.Memory, DefaultMemory)
 	setDefault(&o.MergeMemory, DefaultMergeMemory)
 	setDefault(&o.Linger, DefaultLinger)
+	setDefault(&o.OwnerLinger, DefaultOwnerLinger)
 	setDefault(&o.Stall, DefaultStall)
 	setDefault(&o.MaxSessions, DefaultMaxSessions)
 	setDefault(&o.MaxSessionsPerCaller, DefaultMaxSessionsPerCaller)

@@ -55,8 +55,12 @@ func (r *Relay) may(ctx context.Context, caller access.Caller, start *wire.Start
 	return r.opts.Gate.Session(ctx, caller, attach.GetNamespace())
 }
 
-// replays says whether the session shows what a trace session has recorded.
-func (s *session) replays() bool { return s.start.GetAttach() != nil }
+// attaches says whether the session shows a trace session, not a run of its own.
+func (s *session) attaches() bool { return s.start.GetAttach() != nil }
+
+// replays says whether it shows what a trace session has recorded before. One that
+// belongs to the client is shown as a run is: it begins with the client.
+func (s *session) replays() bool { return s.attaches() && !s.start.GetAttach().GetOwner() }
 
 // follows says whether it shows what is being recorded, too.
 func (s *session) follows() bool { return s.start.GetAttach().GetFollow() }
@@ -89,13 +93,17 @@ func (n *node) startOf() *wire.Start {
 	return &wire.Start{Protocol: wire.Current(), Attach: attach}
 }
 
-// see remembers the time of the last record of the batch, and counts them: the numbers
-// that they have in the trace session don't begin with those that were asked for.
+// see remembers the time of the last record of the batch.
 func (n *node) see(clock *clock, b *wire.Batch) {
 	arrived := n.session.merger.now()
 	for _, record := range b.All() {
 		n.seen = max(n.seen, clock.at(record, arrived))
 	}
+}
+
+// receivedBatch counts the records of a trace session: the numbers that they have there
+// don't begin with those that were asked for.
+func (n *node) receivedBatch(b *wire.Batch) {
 	n.session.mu.Lock()
 	defer n.session.mu.Unlock()
 	n.received += uint64(b.GetCount())
@@ -105,7 +113,7 @@ func (n *node) see(clock *clock, b *wire.Batch) {
 // excuse is why an attempt to read a trace session ended, in words for its reader.
 func (n *node) excuse(err error) error {
 	// Agents that know trace sessions say otherwise that they don't have one.
-	if n.session.replays() && status.Code(err) == codes.NotFound {
+	if n.session.attaches() && status.Code(err) == codes.NotFound {
 		return errTooOld
 	}
 	return err
@@ -114,7 +122,7 @@ func (n *node) excuse(err error) error {
 // again says how soon the agent is to be asked again before the client hears of it; 0
 // if it isn't.
 func (n *node) again(err error) time.Duration {
-	if n.session.replays() && n.header == nil && status.Code(err) == codes.Unavailable && time.Since(n.session.began) < replayPatience {
+	if n.session.attaches() && n.header == nil && status.Code(err) == codes.Unavailable && time.Since(n.session.began) < replayPatience {
 		return attachRetry
 	}
 	return 0

@@ -48,8 +48,10 @@ type session struct {
 	// news has something in it when a node's state has changed.
 	news    chan struct{}
 	running sync.WaitGroup
-	// cutOff is the stream that is being given up; watch alone uses it.
+	// cutOff is the stream that is being given up, and away when the API server could not
+	// be reached last; watch alone uses them.
 	cutOff *attachment
+	away   time.Time
 	// dropped is closed when the session is over and not even kept any more.
 	dropped chan struct{}
 
@@ -265,7 +267,7 @@ func (s *session) check() error {
 	switch {
 	case attached != nil:
 		stalled = attached.stalled()
-	case time.Since(left) > s.relay.opts.Linger:
+	case time.Since(left) > s.relay.opts.Linger || s.orphaned(left):
 		return status.Error(codes.Aborted, "nobody came back for the session")
 	}
 	if s.stopped() {
@@ -277,6 +279,28 @@ func (s *session) check() error {
 		s.stop()
 	}
 	return nil
+}
+
+// orphaned says whether the client that owns what is shown has had the time to come back,
+// since it left and since the API server could not be reached last.
+func (s *session) orphaned(left time.Time) bool {
+	if !s.start.GetAttach().GetOwner() || time.Since(later(left, s.away)) < s.relay.opts.OwnerLinger {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, lossInterval)
+	defer cancel()
+	if s.relay.opts.Gate.Reachable(ctx) == nil {
+		return true
+	}
+	s.away = time.Now()
+	return false
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // cut ends the stream of a client that doesn't read.

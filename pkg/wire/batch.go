@@ -52,6 +52,23 @@ func (b *Batch) All() iter.Seq2[uint32, []byte] {
 	}
 }
 
+// Cut leaves the first n records of a batch, which must have passed Check and have as many.
+// It doesn't touch the bytes.
+func (b *Batch) Cut(n uint32) {
+	size, left := 0, n
+	for _, record := range b.All() {
+		if left == 0 {
+			break
+		}
+		size += frame + len(record)
+		left--
+	}
+	b.Records, b.Count = b.GetRecords()[:size], n
+	if len(b.GetTargets()) > int(n) {
+		b.Targets = b.GetTargets()[:n]
+	}
+}
+
 // Keep returns a batch with the records for which keep is true, which is b itself if
 // those are all. The batch must have passed Check.
 func (b *Batch) Keep(keep func(record []byte) bool) *Batch {

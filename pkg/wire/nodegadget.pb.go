@@ -2279,7 +2279,8 @@ func (x *Start) GetAttach() *Attach {
 }
 
 // Attach asks for what a trace session has recorded. Behind what is retained comes
-// Replayed, then what is being recorded if that is wanted, or the end.
+// Replayed, then what is being recorded if that is wanted, or the end. An agent that has
+// nothing of the session sends an end without a header.
 type Attach struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for a ClusterTraceSession.

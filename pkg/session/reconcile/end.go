@@ -20,8 +20,11 @@ const (
 	endPatience = 10 * time.Second
 	// endPace is how often it is looked whether they do.
 	endPace = 200 * time.Millisecond
-	// idleness is how long an interactive session is kept that nobody reads.
-	idleness = 30 * time.Second
+	// idleness is how long an interactive session is kept that nobody has read yet, and
+	// idlenessAfter one that nobody reads any more. The relay has waited for the client
+	// before.
+	idleness      = 30 * time.Second
+	idlenessAfter = 8 * time.Second
 )
 
 // end lets a deleted session go: when no agent that can be heard runs it, or after a
@@ -49,6 +52,13 @@ func (r *reconciler) idle(m *memory, v *view, now time.Time) time.Duration {
 	}
 	// A controller that has just begun doesn't know who read it before.
 	since := latest(latest(m.read.Created, v.lastRead), v.started)
+	if v.lastGap != nil {
+		since = latest(since, v.lastGap.to)
+	}
+	// Where an agent is away its readers may only be so as well.
+	if known := v.desired > 0 && v.failed == 0 && !v.unsure; known && !v.lastRead.IsZero() {
+		return idlenessAfter - now.Sub(since)
+	}
 	return idleness - now.Sub(since)
 }
 
