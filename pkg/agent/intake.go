@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"nodegadget.dev/pkg/container"
 	"nodegadget.dev/pkg/enrich"
 )
 
@@ -24,6 +25,7 @@ const (
 // intake takes records from the tracer to the queue, past who says whose they are.
 // Without an enricher nobody does.
 type intake struct {
+	// queue may be exchanged when it has been flushed.
 	queue    *queue
 	enricher *enrich.Enricher
 	changes  enrich.Changes
@@ -38,15 +40,19 @@ func newIntake(q *queue, opts *enrich.Options) (*intake, error) {
 	if opts == nil {
 		return in, nil
 	}
-	opts.Define, opts.Emit, opts.Hold = q.explain, q.add, hold
+	opts.Define, opts.Emit, opts.Hold = in.explain, in.add, hold
 	var err error
 	if in.enricher, err = enrich.New(*opts); err != nil {
 		return nil, err
 	}
 	in.changes = opts.Containers
-	q.unexplained = in.enricher.Again
 	return in, nil
 }
+
+// explain and add put into the queue what the enricher says.
+func (i *intake) explain(c *container.Container) { i.queue.explain(c) }
+
+func (i *intake) add(ref, target uint32, record []byte) bool { return i.queue.add(ref, target, record) }
 
 // taker is what takes a record, at the least price.
 func (i *intake) taker() func(record []byte) {
@@ -85,18 +91,18 @@ func (i *intake) release() {
 }
 
 // settle gives records that wait a last chance, and then hands out all.
-func settle(patience time.Duration, members []*member) {
-	wait := func(m *member) bool { return m.intake.waiting() }
-	for deadline := time.Now().Add(patience); slices.ContainsFunc(members, wait) && time.Now().Before(deadline); {
+func settle(patience time.Duration, parties ...*party) {
+	wait := func(t *party) bool { return t.intake.waiting() }
+	for deadline := time.Now().Add(patience); slices.ContainsFunc(parties, wait) && time.Now().Before(deadline); {
 		time.Sleep(holdPoll)
-		for _, m := range members {
-			if m.intake.enricher != nil {
-				m.intake.enricher.Flush()
+		for _, t := range parties {
+			if t.intake.enricher != nil {
+				t.intake.enricher.Flush()
 			}
 		}
 	}
-	for _, m := range members {
-		m.intake.release()
+	for _, t := range parties {
+		t.intake.release()
 	}
 }
 

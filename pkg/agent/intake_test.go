@@ -54,12 +54,12 @@ func made(cgroup, number uint64) []byte {
 	return binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, cgroup), number)
 }
 
-func newShopIntake(t *testing.T, n *news, interval bool) *member {
+func newShopParty(t *testing.T, n *news, interval bool) *party {
 	t.Helper()
 	q := newQueue(DefaultQueueSize, nil, interval)
 	in, err := newIntake(q, &enrich.Options{Containers: n, Selection: enrich.Selection{Namespaces: []string{"shop"}}})
 	require.NoError(t, err)
-	return &member{intake: in, queue: q}
+	return &party{intake: in}
 }
 
 func TestIntakeWithoutContainersLetsAllThrough(t *testing.T) {
@@ -80,28 +80,28 @@ func TestIntakeWithoutContainersLetsAllThrough(t *testing.T) {
 // TestLastRecordsGetTheirContainer although its name comes when the run has ended.
 func TestLastRecordsGetTheirContainer(t *testing.T) {
 	n := &news{}
-	m := newShopIntake(t, n, false)
+	m := newShopParty(t, n, false)
 	m.intake.record(made(1, 0))
 	m.intake.flush()
-	require.Empty(t, m.queue.batches)
+	require.Empty(t, m.intake.queue.batches)
 	late := time.AfterFunc(50*time.Millisecond, func() { n.tell(1, shopPod(7)) })
 	defer late.Stop()
-	settle(lastHold, []*member{m})
-	p := <-m.queue.batches
+	settle(lastHold, m)
+	p := <-m.intake.queue.batches
 	require.Equal(t, []*container.Container{shopPod(7)}, p.containers)
 	for ref := range p.All() {
 		require.EqualValues(t, 7, ref)
 	}
 }
 
-// TestIntervalEndsWithItsOwnRows: none of them slips into the next. All members wait
+// TestIntervalEndsWithItsOwnRows: none of them slips into the next. All parties wait
 // together.
 func TestIntervalEndsWithItsOwnRows(t *testing.T) {
 	n, other := &news{}, &news{}
 	n.tell(1, shopPod(1))
-	m := newShopIntake(t, n, true)
-	members := []*member{m, newShopIntake(t, other, true), newShopIntake(t, other, true)}
-	for _, waits := range members[1:] {
+	m := newShopParty(t, n, true)
+	parties := []*party{m, newShopParty(t, other, true), newShopParty(t, other, true)}
+	for _, waits := range parties[1:] {
 		waits.intake.record(made(3, 0))
 	}
 	m.intake.record(made(1, 0))
@@ -110,14 +110,14 @@ func TestIntervalEndsWithItsOwnRows(t *testing.T) {
 	late := time.AfterFunc(20*time.Millisecond, func() { n.tell(2, shopPod(2)) })
 	defer late.Stop()
 	begin := time.Now()
-	settle(intervalHold, members)
+	settle(intervalHold, parties...)
 	require.GreaterOrEqual(t, time.Since(begin), intervalHold)
 	require.Less(t, time.Since(begin), 2*intervalHold)
 	m.intake.record(made(1, 3))
-	settle(intervalHold, members)
-	m.queue.close()
+	settle(intervalHold, parties...)
+	m.intake.queue.close()
 	var refs [][]uint32
-	for p := range m.queue.batches {
+	for p := range m.intake.queue.batches {
 		require.True(t, p.IntervalEnd)
 		var of []uint32
 		for ref := range p.All() {

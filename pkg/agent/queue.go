@@ -30,6 +30,8 @@ const (
 type parcel struct {
 	wire.Batch
 	containers []*container.Container
+	// shared says that others have the same bytes: they must stay as they are.
+	shared bool
 }
 
 // size is what the parcel counts for in the queue's limit.
@@ -55,6 +57,9 @@ func (p *parcel) clone() *parcel {
 // a client. Its writer never waits: a batch that finds no room is dropped and counted.
 type queue struct {
 	filter *event.Filter
+	// outlets get the batches that are made here, if there are any: what is said of the
+	// reader below is said of theirs.
+	outlets []*queue
 	// buckets have a token for each record, or it is left out.
 	buckets   []*bucket
 	throttled atomic.Uint64
@@ -89,10 +94,9 @@ func (q *queue) explain(c *container.Container) {
 }
 
 // add appends a record to the current batch, with the references to its container
-// and to that of its target. It says whether the record passed the client's filter and
-// was not throttled.
+// and to that of its target. It says whether the record passed the client's filter.
 func (q *queue) add(ref, target uint32, record []byte) bool {
-	if q.filter != nil && !q.filter.Match(record) || !q.afford() {
+	if q.filter != nil && !q.filter.Match(record) {
 		return false
 	}
 	p := q.current
@@ -117,21 +121,6 @@ func (q *queue) add(ref, target uint32, record []byte) bool {
 	}
 	if p.Count >= batchRecords || len(p.Records) >= batchBytes {
 		q.push()
-	}
-	return true
-}
-
-// afford takes a token from each bucket, or from none.
-func (q *queue) afford() bool {
-	for i, b := range q.buckets {
-		if b.take() {
-			continue
-		}
-		for _, paid := range q.buckets[:i] {
-			paid.giveBack()
-		}
-		q.throttled.Add(1)
-		return false
 	}
 	return true
 }
@@ -172,52 +161,99 @@ func (q *queue) end() {
 
 // push says whether the batch found room.
 func (q *queue) push() bool {
-	q.records.Store(q.sequence)
-	p := q.current
-	size := p.size()
-	if waiting := q.waiting.Load(); size > 0 && waiting > 0 && waiting+size > q.limit {
-		q.drop(p)
-		return false
+	if len(q.outlets) > 0 {
+		q.share()
+		return true
 	}
+	p := q.current
+	q.charge(p)
+	q.records.Store(q.sequence)
 	// Behind a client that doesn't read, a batch with few records must not keep
 	// the memory of a full one: the limit counts what batches hold.
 	small := len(q.batches) >= cap(q.spare) && 2*len(p.Records) < cap(p.Records)
 	if small {
 		p = p.clone()
 	}
-	select {
-	case q.batches <- p:
-		q.waiting.Add(size)
-		if small {
-			q.current.reset()
-			return true
-		}
-		select {
-		case q.current = <-q.spare:
-		default:
-			q.current = &parcel{}
-			q.current.Records = make([]byte, 0, batchBytes+batchBytes/4)
-		}
-		return true
-	default:
-		q.drop(q.current)
+	if !q.hand(p) {
+		q.current.reset()
 		return false
 	}
+	if small {
+		q.current.reset()
+		return true
+	}
+	select {
+	case q.current = <-q.spare:
+	default:
+		q.current = &parcel{}
+		q.current.Records = make([]byte, 0, batchBytes+batchBytes/4)
+	}
+	return true
 }
 
-func (q *queue) drop(p *parcel) {
+// hand hands a batch to the reader, or drops it. It says whether there was room.
+func (q *queue) hand(p *parcel) bool {
+	size := p.size()
+	if waiting := q.waiting.Load(); size == 0 || waiting == 0 || waiting+size <= q.limit {
+		select {
+		case q.batches <- p:
+			q.waiting.Add(size)
+			return true
+		default:
+		}
+	}
 	q.lost.Add(uint64(p.Count))
 	if len(p.containers) > 0 {
 		q.unexplained()
 	}
-	p.reset()
+	return false
+}
+
+// share hands the current batch to all outlets, which read the same bytes.
+func (q *queue) share() {
+	p := q.current.clone()
+	q.current.reset()
+	for _, o := range q.outlets {
+		own := &parcel{containers: p.containers, shared: true}
+		own.Records, own.Targets, own.Count, own.IntervalEnd = p.Records, p.Targets, p.Count, p.IntervalEnd
+		own.Sequence = o.sequence
+		o.sequence += uint64(p.Count)
+		o.charge(own)
+		o.records.Store(o.sequence)
+		if !o.hand(own) && own.IntervalEnd {
+			// See end.
+			end := &parcel{shared: true}
+			end.Sequence, end.IntervalEnd = o.sequence, true
+			o.hand(end)
+		}
+	}
+}
+
+// charge takes a token for each record of a batch from each bucket, and leaves out the
+// last records if there are too few.
+func (q *queue) charge(p *parcel) {
+	count := int64(p.Count)
+	for i, b := range q.buckets {
+		granted := b.take(count)
+		for _, paid := range q.buckets[:i] {
+			paid.giveBack(count - granted)
+		}
+		count = granted
+	}
+	left := p.Count - uint32(count)
+	if left == 0 {
+		return
+	}
+	q.throttled.Add(uint64(left))
+	q.sequence -= uint64(left)
+	p.Cut(uint32(count))
 }
 
 // recycle takes a batch back that has been sent. Sending has made its own copy
 // of the bytes by then.
 func (q *queue) recycle(p *parcel) {
 	q.waiting.Add(-p.size())
-	if cap(p.Records) < batchBytes || cap(p.Records) > 2*batchBytes {
+	if p.shared || cap(p.Records) < batchBytes || cap(p.Records) > 2*batchBytes {
 		return
 	}
 	p.reset()

@@ -78,6 +78,8 @@ type plan struct {
 	opts          tracer.Options
 	selection     enrich.Selection
 	maker, target *enrich.Identity
+	// wants is equal in those who select and filter alike.
+	wants string
 	// queueSize bounds what waits for the reader, in bytes; 0 is the agent's default.
 	queueSize int
 	// buckets have a token for each record, or it is left out. Others may share them.
@@ -117,8 +119,23 @@ func (a *Agent) prepare(start *wire.Start) (*plan, error) {
 	if err := a.planSelection(p, start.GetSelector()); err != nil {
 		return nil, err
 	}
-	p.filter, err = compileFilter(object, start.GetFilter())
+	if p.filter, err = compileFilter(object, start.GetFilter()); err != nil {
+		return nil, err
+	}
+	p.wants, err = wants(start)
 	return p, err
+}
+
+// wants says what a run wants to see of what the kernel records.
+func wants(start *wire.Start) (string, error) {
+	if start.GetSelector() == nil {
+		return "all " + start.GetFilter(), nil
+	}
+	selector, err := proto.MarshalOptions{Deterministic: true}.Marshal(start.GetSelector())
+	if err != nil {
+		return "", fmt.Errorf("reading selector: %w", err)
+	}
+	return fmt.Sprintf("%x %s", selector, start.GetFilter()), nil
 }
 
 func compileFilter(object *gadget.Object, text string) (*event.Filter, error) {

@@ -24,24 +24,29 @@ import (
 // benchPods is how many pods a node has.
 const benchPods = 110
 
-// benchMember is one that sees the given pods, none for all, with a reader of its queue.
-func benchMember(b *testing.B, u *union, readers *sync.WaitGroup, pods ...string) *member {
+// benchParty is a number of members that see the given pods, none for all, with readers of
+// their queues.
+func benchParty(b *testing.B, u *union, members int, readers *sync.WaitGroup, pods ...string) *party {
 	n := &settled{}
 	for i := range uint32(benchPods) {
 		n.known = append(n.known, container.Change{CgroupID: uint64(i + 1), State: container.Known, Container: shopPod(i + 1)})
 	}
 	n.dirty.Store(true)
-	m := &member{queue: newQueue(DefaultQueueSize, nil, false), stage: taking, view: u.join()}
-	opts := &enrich.Options{Containers: n, Selection: enrich.Selection{Pods: pods}, SetVerdict: m.view.say}
+	t := &party{view: u.join()}
+	opts := &enrich.Options{Containers: n, Selection: enrich.Selection{Pods: pods}, SetVerdict: t.view.say}
 	var err error
-	m.intake, err = newIntake(m.queue, opts)
+	t.intake, err = newIntake(nil, opts)
 	require.NoError(b, err)
-	readers.Go(func() {
-		for p := range m.queue.batches {
-			m.queue.recycle(p)
-		}
-	})
-	return m
+	for range members {
+		m := &member{queue: newQueue(DefaultQueueSize, nil, false), stage: taking}
+		t.members = append(t.members, m)
+		readers.Go(func() {
+			for p := range m.queue.batches {
+				m.queue.recycle(p)
+			}
+		})
+	}
+	return t
 }
 
 // settled is a registry that has no news after the first.
@@ -61,21 +66,24 @@ func (s *settled) Take(changes []container.Change) []container.Change {
 
 // BenchmarkShare is what a record costs, all members together.
 func BenchmarkShare(b *testing.B) {
+	pod := func(i int) []string { return []string{fmt.Sprint("cart-", i+1)} }
+	all := func(int) []string { return nil }
 	for _, bench := range []struct {
-		name    string
-		members int
-		pods    func(i int) []string
+		name             string
+		parties, members int
+		pods             func(i int) []string
 	}{
-		{"1 member, all pods", 1, func(int) []string { return nil }},
-		{"16 members, a pod each", 16, func(i int) []string { return []string{fmt.Sprint("cart-", i+1)} }},
-		{"16 members, all pods", 16, func(int) []string { return nil }},
+		{"1 member, all pods", 1, 1, all},
+		{"16 members, a pod each", 16, 1, pod},
+		{"16 members, all pods", 1, 16, all},
+		{"16 members, all pods, their own filters", 16, 1, all},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			u := newUnion(func(uint64, enrich.Verdict) error { return nil })
 			var readers sync.WaitGroup
 			p := &program{plan: &plan{maker: &enrich.Identity{}}, union: u}
-			for i := range bench.members {
-				p.members = append(p.members, benchMember(b, u, &readers, bench.pods(i)...))
+			for i := range bench.parties {
+				p.parties = append(p.parties, benchParty(b, u, bench.members, &readers, bench.pods(i)...))
 			}
 			p.route()
 			record := append(made(1, 0), make([]byte, 114)...)
@@ -88,13 +96,15 @@ func BenchmarkShare(b *testing.B) {
 				i++
 				p.record(record)
 				if i%4096 == 0 {
-					for _, m := range p.members {
-						m.intake.flush()
+					for _, t := range p.parties {
+						t.intake.flush()
 					}
 				}
 			}
-			for _, m := range p.members {
-				m.queue.close()
+			for _, t := range p.parties {
+				for _, m := range t.members {
+					m.queue.close()
+				}
 			}
 			readers.Wait()
 		})
@@ -146,6 +156,7 @@ func BenchmarkShareOfFlood(b *testing.B) {
 		{"1 member", 1, func(int) []string { return nil }},
 		{"16 members, a pod each", 16, func(i int) []string { return []string{fmt.Sprint("cart-", i)} }},
 		{"16 members, all pods", 16, func(int) []string { return nil }},
+		{"16 members, all pods, their own filters", 16, func(int) []string { return nil }},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			n := newTestNode(b, Options{BufferSize: 64 << 20})
@@ -156,7 +167,11 @@ func BenchmarkShareOfFlood(b *testing.B) {
 			var members []*member
 			var readers sync.WaitGroup
 			for i := range bench.members {
-				m := n.join(&wire.Start{Gadget: "trace_open", Selector: &wire.Selector{Pods: bench.pods(i)}})
+				start := &wire.Start{Gadget: "trace_open", Selector: &wire.Selector{Pods: bench.pods(i)}}
+				if strings.HasSuffix(bench.name, "filters") {
+					start.Filter = fmt.Sprintf("fd >= %d", -i-1)
+				}
+				m := n.join(start)
 				members = append(members, m)
 				readers.Go(func() {
 					for p := range m.queue.batches {

@@ -8,7 +8,7 @@ import (
 )
 
 // bucket bounds a rate: each record takes a token, and tokens come in steadily until there
-// are burst of them. Members may share one. Taking costs one atomic operation; the time is
+// are burst of them. Members may share one. A batch takes its tokens at once; the time is
 // only looked at when the bucket is refilled.
 type bucket struct {
 	rate, burst int64
@@ -31,18 +31,20 @@ func newBucket(rate, burst int64, now time.Time) *bucket {
 	return b
 }
 
-// take takes a token, if there is one.
-func (b *bucket) take() bool {
-	if b.tokens.Add(-1) >= 0 {
-		return true
+// take takes up to n tokens, and says how many there were.
+func (b *bucket) take(n int64) int64 {
+	left := b.tokens.Add(-n)
+	if left >= 0 {
+		return n
 	}
-	b.tokens.Add(1)
-	b.denied.Add(1)
-	return false
+	missing := min(n, -left)
+	b.giveBack(missing)
+	b.denied.Add(uint64(missing))
+	return n - missing
 }
 
-// giveBack returns a token that was of no use.
-func (b *bucket) giveBack() { b.tokens.Add(1) }
+// giveBack returns tokens that were of no use.
+func (b *bucket) giveBack(n int64) { b.tokens.Add(n) }
 
 // refill adds the tokens that have come in. Whoever comes second adds nothing.
 func (b *bucket) refill(now time.Time) {

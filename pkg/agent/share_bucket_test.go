@@ -13,7 +13,7 @@ import (
 
 // drainBucket takes all there is.
 func drainBucket(b *bucket) (taken int) {
-	for b.take() {
+	for b.take(1) > 0 {
 		taken++
 	}
 	return taken
@@ -58,10 +58,8 @@ func TestBucketIsShared(t *testing.T) {
 		wait.Go(func() {
 			for i := range 100 {
 				b.refill(begin.Add(time.Duration(i+1) * time.Millisecond))
-				for range 1000 {
-					if b.take() {
-						taken.Add(1)
-					}
+				for range 100 {
+					taken.Add(b.take(7))
 				}
 			}
 		})
@@ -78,21 +76,25 @@ func TestQueueLeavesOutWhatItCantAfford(t *testing.T) {
 	own, shared := newBucket(10, 10, begin), newBucket(15, 15, begin)
 	rich, poor := newQueue(DefaultQueueSize, nil, false), newQueue(DefaultQueueSize, nil, false)
 	rich.buckets, poor.buckets = []*bucket{shared}, []*bucket{own, shared}
-	added := func(q *queue, n int) (count int) {
-		for range n {
-			if q.add(0, 0, made(1, 1)) {
-				count++
-			}
+	add := func(q *queue, from, to uint64) []int {
+		for n := from; n < to; n++ {
+			require.True(t, q.add(0, uint32(n), made(1, n)))
 		}
-		return count
+		q.flush()
+		p := <-q.batches
+		require.NoError(t, p.Check())
+		require.Len(t, p.Targets, int(p.Count))
+		return recordNumbers(p)
 	}
-	require.Equal(t, 8, added(rich, 8))
-	require.Equal(t, 7, added(poor, 20))
+	require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, add(rich, 0, 8))
+	require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6}, add(poor, 0, 20))
 	require.EqualValues(t, 13, poor.throttled.Load())
 	require.EqualValues(t, 3, own.tokens.Load(), "what the shared bucket refused was given back")
+	require.EqualValues(t, 10, own.denied.Load())
+	require.EqualValues(t, 3, shared.denied.Load())
 	poor.refill(begin.Add(time.Second))
-	require.Equal(t, 10, added(poor, 20))
+	require.Equal(t, []int{20, 21, 22, 23, 24, 25, 26, 27, 28, 29}, add(poor, 20, 40))
 	require.EqualValues(t, 17, poor.sequence, "what is left out has no number")
-	poor.flush()
+	require.EqualValues(t, 17, poor.records.Load())
 	require.Zero(t, poor.lost.Load())
 }

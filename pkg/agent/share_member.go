@@ -22,7 +22,7 @@ const (
 	taking
 	// leaving ones take what was recorded before they asked to leave.
 	leaving
-	// lingering ones take nothing, but have records that wait for their containers.
+	// lingering ones have had all, but for records that wait for their containers.
 	lingering
 	over
 )
@@ -42,17 +42,18 @@ type member struct {
 	failure  error
 	stranded bool
 
-	// What follows is the tracer's goroutine's. Others read intake once the member is in.
-	stage  stage
-	intake *intake
-	view   *view
-	mark   tracer.Mark
-	due    time.Time
+	// What follows is the tracer's goroutine's. Others read party once the member is in.
+	stage stage
+	party *party
+	mark  tracer.Mark
+	due   time.Time
 
 	mu sync.Mutex // of what follows
-	// begun says that losses in the kernel concern it, those beyond baseline.
-	begun    bool
-	baseline tracer.Loss
+	// begun says that losses in the kernel concern it, those beyond baseline; unresolved
+	// and withheld are what its party had counted before.
+	begun                bool
+	baseline             tracer.Loss
+	unresolved, withheld uint64
 	// final is what it has lost in all, when nothing is added any more.
 	final    *wire.Loss
 	finalErr error
@@ -99,10 +100,11 @@ func (m *member) loss() (*wire.Loss, error) {
 
 func (m *member) count() (*wire.Loss, error) {
 	loss := &wire.Loss{Queue: m.queue.lost.Load(), Throttled: m.queue.throttled.Load()}
-	loss.Unresolved, loss.Withheld = m.intake.counts()
 	if !m.begun {
 		return loss, nil
 	}
+	unresolved, withheld := m.party.intake.counts()
+	loss.Unresolved, loss.Withheld = unresolved-m.unresolved, withheld-m.withheld
 	lost, err := m.program.source.Lost()
 	if err != nil {
 		return loss, err
@@ -111,11 +113,12 @@ func (m *member) count() (*wire.Loss, error) {
 	return loss, nil
 }
 
-// begin makes what the kernel loses beyond baseline the member's.
+// begin makes the member's what the kernel loses beyond baseline, and its party from now on.
 func (m *member) begin(baseline tracer.Loss) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.begun, m.baseline = true, baseline
+	m.unresolved, m.withheld = m.party.intake.counts()
 }
 
 // freeze keeps the member's losses as they are.

@@ -60,8 +60,9 @@ type program struct {
 
 	// What follows is the goroutine's.
 	members []*member
-	// takers are the members that get records, take hands them one.
-	takers []*member
+	parties []*party
+	// takers are the parties that get records, take hands them one.
+	takers []*party
 	take   func(record []byte)
 	union  *union
 	copied []byte
@@ -146,8 +147,10 @@ func (p *program) flush() {
 }
 
 func (p *program) flushEvents(now time.Time) {
+	for _, t := range p.parties {
+		t.intake.flush()
+	}
 	for _, m := range p.members {
-		m.intake.flush()
 		if m.stage > taking {
 			p.see(m, now)
 		}
@@ -161,17 +164,23 @@ func (p *program) flushEvents(now time.Time) {
 func (p *program) see(m *member, now time.Time) {
 	if m.stage == leaving && p.source.Passed(m.mark) {
 		m.stage, m.due = lingering, now.Add(lastHold)
+		if m.party.active() {
+			// Its records wait among others', and no longer than these do.
+			m.due = now.Add(hold)
+		}
 		p.route()
 	}
-	if m.stage == lingering && (!m.intake.waiting() || now.After(m.due)) {
-		m.intake.release()
+	if m.stage == lingering && (!m.party.intake.waiting() || now.After(m.due)) {
+		if !m.party.active() {
+			m.party.intake.release()
+		}
 		p.dismiss(m, nil)
 	}
 }
 
 // flushInterval ends an interval, with which some may begin.
 func (p *program) flushInterval() {
-	settle(intervalHold, p.takers)
+	settle(intervalHold, p.takers...)
 	begun := false
 	for _, m := range p.members {
 		if m.stage == waiting {
@@ -223,15 +232,11 @@ func (p *program) requests() []request {
 // admit lets a member in.
 func (p *program) admit(m *member, first bool) {
 	var err error
-	if p.union != nil {
-		m.view = p.union.join()
-	}
-	if m.intake, err = p.programs.agent.openIntake(m.plan, m.queue, m.view); err != nil {
-		p.union.leave(m.view)
+	if m.party, err = p.partyOf(m); err != nil {
 		m.close(err)
 		return
 	}
-	p.union.refresh()
+	m.party.add(m)
 	p.members = append(p.members, m)
 	switch {
 	case first:
@@ -264,8 +269,9 @@ func (p *program) farewell(m *member) {
 		m.stage, m.mark = leaving, p.source.Mark()
 	case p.kind == gadget.Table && m.stage == taking:
 		// It gets the rows of the interval so far, which go on growing for the others.
-		err := p.source.Peek(m.intake.taker())
-		settle(intervalHold, []*member{m})
+		m.party.direct(m.queue)
+		err := p.source.Peek(m.party.intake.taker())
+		settle(intervalHold, m.party)
 		p.dismiss(m, err)
 	default:
 		p.dismiss(m, nil)
@@ -284,15 +290,14 @@ func (p *program) dismiss(m *member, err error) {
 func (p *program) part(m *member) {
 	m.freeze()
 	p.programs.agent.ledger.end(m)
-	p.union.leave(m.view)
-	m.intake.close()
+	p.remove(m)
 }
 
 // end ends all members, and unloads the program.
 func (p *program) end(err error) {
 	asked := p.programs.close(p)
 	if p.kind == gadget.Events {
-		settle(lastHold, p.members)
+		settle(lastHold, p.parties...)
 	}
 	for _, m := range p.members {
 		p.part(m)

@@ -178,6 +178,14 @@ func mustJoin(t *testing.T, s *programs, p *plan, running *fakeSource) *member {
 	}
 }
 
+// recordNumbers are those in a batch.
+func recordNumbers(p *parcel) (all []int) {
+	for _, record := range p.All() {
+		all = append(all, int(binary.NativeEndian.Uint64(record[8:])))
+	}
+	return all
+}
+
 // numbers are those of all records in a queue that is or will be closed, with -1 for the
 // end of each interval.
 func numbers(t *testing.T, m *member) []int {
@@ -190,9 +198,7 @@ func numbers(t *testing.T, m *member) []int {
 			if !ok {
 				return all
 			}
-			for _, record := range p.All() {
-				all = append(all, int(binary.NativeEndian.Uint64(record[8:])))
-			}
+			all = append(all, recordNumbers(p)...)
 			if p.IntervalEnd {
 				all = append(all, -1)
 			}
@@ -501,7 +507,7 @@ func TestSnapshotMembersGetTheNextOne(t *testing.T) {
 func TestMembersWithTargetsGetTheirOwnBytes(t *testing.T) {
 	maker := enrich.Identity{Cgroup: 0, Parts: []enrich.Part{{Offset: 0, Size: 8}}}
 	target := &enrich.Identity{Cgroup: 8, Parts: []enrich.Part{{Offset: 8, Size: 8}}}
-	of := func(namespaces ...string) *member {
+	of := func(namespaces ...string) *party {
 		n := &news{}
 		n.tell(1, shopPod(1))
 		n.tell(2, &container.Container{Ref: 2, Pod: container.Pod{Namespace: "bank"}})
@@ -510,17 +516,17 @@ func TestMembersWithTargetsGetTheirOwnBytes(t *testing.T) {
 			Containers: n, Selection: enrich.Selection{Namespaces: namespaces}, Process: maker, Target: target,
 		})
 		require.NoError(t, err)
-		return &member{intake: in, queue: q, stage: taking}
+		return &party{intake: in, members: []*member{{queue: q, stage: taking}}}
 	}
-	p := &program{plan: &plan{target: target}, members: []*member{of("shop"), of("bank"), of("shop", "bank"), of("other")}}
+	p := &program{plan: &plan{target: target}, parties: []*party{of("shop"), of("bank"), of("shop", "bank"), of("other")}}
 	p.route()
 	p.take(made(1, 2))
 	for i, want := range [][]byte{made(1, 0), made(0, 2), made(1, 2), nil} {
-		m := p.members[i]
-		m.queue.flush()
-		m.queue.close()
+		q := p.parties[i].intake.queue
+		q.flush()
+		q.close()
 		var got []byte
-		for batch := range m.queue.batches {
+		for batch := range q.batches {
 			for _, record := range batch.All() {
 				got = append(got, record...)
 			}

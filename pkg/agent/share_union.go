@@ -8,31 +8,31 @@ import (
 	"nodegadget.dev/pkg/enrich"
 )
 
-// union is the kernel's container filter of a program that is shared: what one member may
+// union is the kernel's container filter of a program that is shared: what one party may
 // see gets through. It also knows who may see what got through. A nil union filters nothing.
 type union struct {
 	// tell tells the kernel.
 	tell    func(cgroupID uint64, verdict enrich.Verdict) error
 	views   []*view
 	cgroups map[uint64]*opinion
-	// listeners are the members that get records; round counts how often they changed.
-	listeners []*member
+	// listeners are the parties that get records; round counts how often they changed.
+	listeners []*party
 	round     uint64
 }
 
-// view is what one member has said about cgroups.
+// view is what one party has said about cgroups.
 type view struct {
 	union *union
 	said  map[uint64]enrich.Verdict
 }
 
-// opinion is what all members have said about a cgroup.
+// opinion is what all parties have said about a cgroup.
 type opinion struct {
 	in, out int
 	// told is what the kernel was told.
 	told enrich.Verdict
 	// audience are the listeners that have not said Out, as of a round.
-	audience []*member
+	audience []*party
 	round    uint64
 }
 
@@ -40,7 +40,7 @@ func newUnion(tell func(cgroupID uint64, verdict enrich.Verdict) error) *union {
 	return &union{tell: tell, cgroups: map[uint64]*opinion{}, round: 1}
 }
 
-// join adds a member, which has not said anything. Refresh is to be called when it has
+// join adds a party, which has not said anything. Refresh is to be called when it has
 // said what it knows.
 func (u *union) join() *view {
 	v := &view{union: u, said: map[uint64]enrich.Verdict{}}
@@ -48,7 +48,7 @@ func (u *union) join() *view {
 	return v
 }
 
-// leave forgets a member, and what it has said.
+// leave forgets a party, and what it has said.
 func (u *union) leave(v *view) {
 	if u == nil {
 		return
@@ -60,8 +60,8 @@ func (u *union) leave(v *view) {
 	u.refresh()
 }
 
-// say notes a member's verdict. The kernel may not have room for all; the member is not
-// to know, because its own filter is the one that counts.
+// say notes a party's verdict. The kernel may not have room for all; the party is not to
+// know, because its own filter is the one that counts.
 func (v *view) say(cgroupID uint64, verdict enrich.Verdict) error {
 	o := v.union.cgroups[cgroupID]
 	if o == nil {
@@ -88,7 +88,7 @@ func (o *opinion) count(verdict enrich.Verdict, n int) {
 	}
 }
 
-// refresh tells the kernel what follows from a change of members.
+// refresh tells the kernel what follows from a change of parties.
 func (u *union) refresh() {
 	if u == nil {
 		return
@@ -98,7 +98,7 @@ func (u *union) refresh() {
 	}
 }
 
-// settle tells the kernel what all members together say of a cgroup.
+// settle tells the kernel what all parties together say of a cgroup.
 func (u *union) settle(cgroupID uint64, o *opinion) {
 	o.round = 0
 	verdict := enrich.Unknown
@@ -116,27 +116,27 @@ func (u *union) settle(cgroupID uint64, o *opinion) {
 	}
 }
 
-// listen says which members get records.
-func (u *union) listen(members []*member) {
+// listen says which parties get records.
+func (u *union) listen(parties []*party) {
 	if u == nil {
 		return
 	}
-	u.listeners = members
+	u.listeners = parties
 	u.round++
 }
 
 // audience are the listeners that may see a cgroup, or don't know yet. It is valid until
 // somebody is asked again.
-func (u *union) audience(cgroupID uint64) []*member {
+func (u *union) audience(cgroupID uint64) []*party {
 	o := u.cgroups[cgroupID]
 	if o == nil {
 		return u.listeners
 	}
 	if o.round != u.round {
 		o.round, o.audience = u.round, o.audience[:0]
-		for _, m := range u.listeners {
-			if m.view.said[cgroupID] != enrich.Out {
-				o.audience = append(o.audience, m)
+		for _, t := range u.listeners {
+			if t.view.said[cgroupID] != enrich.Out {
+				o.audience = append(o.audience, t)
 			}
 		}
 	}

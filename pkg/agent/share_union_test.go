@@ -99,31 +99,31 @@ func TestUnionIsThatOfAllMembers(t *testing.T) {
 	const cgroups, most = 8, 5
 	random := rand.New(rand.NewPCG(1, 2))
 	u, f := newTestUnion()
-	var members []*member
+	var parties []*party
 	for range 20_000 {
 		switch n := random.IntN(20); {
-		case n == 0 && len(members) < most:
-			members = append(members, &member{view: u.join()})
+		case n == 0 && len(parties) < most:
+			parties = append(parties, &party{view: u.join()})
 			u.refresh()
-			u.listen(members)
-		case n == 1 && len(members) > 0:
-			i := random.IntN(len(members))
-			u.leave(members[i].view)
-			members = append(members[:i:i], members[i+1:]...)
-			u.listen(members)
-		case len(members) > 0:
-			m := members[random.IntN(len(members))]
-			require.NoError(t, m.view.say(random.Uint64N(cgroups), enrich.Verdict(random.IntN(3))))
+			u.listen(parties)
+		case n == 1 && len(parties) > 0:
+			i := random.IntN(len(parties))
+			u.leave(parties[i].view)
+			parties = append(parties[:i:i], parties[i+1:]...)
+			u.listen(parties)
+		case len(parties) > 0:
+			v := parties[random.IntN(len(parties))].view
+			require.NoError(t, v.say(random.Uint64N(cgroups), enrich.Verdict(random.IntN(3))))
 		}
 		for id := range uint64(cgroups) {
-			var audience []*member
-			for _, m := range members {
-				if m.view.said[id] != enrich.Out {
-					audience = append(audience, m)
+			var audience []*party
+			for _, p := range parties {
+				if p.view.said[id] != enrich.Out {
+					audience = append(audience, p)
 				}
 			}
 			require.ElementsMatch(t, audience, u.audience(id))
-			require.Equal(t, len(members) > 0 && len(audience) == 0, f.verdicts[id] == enrich.Out)
+			require.Equal(t, len(parties) > 0 && len(audience) == 0, f.verdicts[id] == enrich.Out)
 		}
 	}
 }

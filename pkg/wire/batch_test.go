@@ -150,3 +150,16 @@ func FuzzBatch(f *testing.F) {
 		require.True(t, bytes.Equal(records, again), "framing records again gives other bytes")
 	})
 }
+
+func TestCutLeavesTheFirstRecords(t *testing.T) {
+	for n := range uint32(4) {
+		b := &Batch{Count: 3, Targets: []uint32{7, 8, 9}}
+		for i := range 3 {
+			b.Records = AppendRecord(b.Records, uint32(i), make([]byte, i))
+		}
+		b.Cut(n)
+		require.NoError(t, b.Check())
+		require.EqualValues(t, n, b.Count)
+		require.Len(t, b.Targets, int(n))
+	}
+}
