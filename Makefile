@@ -46,7 +46,7 @@ run: build ## Build, then trace exec on this machine
 .PHONY: test
 test: objects deps-test build/testsummary ## Vet, and run all tests; as root also those on this kernel
 	go vet ./...
-	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image|e2e|e2e/mixed)$$')
+	$(SUMMARY) test -timeout 30m $$(go list ./... | grep -vE '/test/(live|image|e2e|e2e/mixed|e2e/apiserver)$$')
 	$(SUMMARY) test -timeout 30m -count 1 ./test/live
 
 ##@ Build
@@ -137,7 +137,7 @@ test-kernels: deps-kernels corpus build build/testsummary ## Run the live tests 
 .PHONY: test-e2e
 test-e2e: deps-e2e build build/testsummary ## Run the tests on a real cluster of two nodes, which it brings up
 	go run ./test/e2e/lab build
-	$(SUMMARY) test -timeout 20m -count 1 ./test/e2e
+	$(SUMMARY) test -timeout 20m -count 1 ./test/e2e/apiserver ./test/e2e
 
 .PHONY: test-e2e-mixed
 test-e2e-mixed: CORPUS_ARGS = --built

@@ -60,23 +60,22 @@ type Server struct {
 
 	programs  Programs
 	dir       string
-	api       []string
 	processes []*process
 }
 
 // Start starts a server that keeps its files in dir, and returns when it serves. Its
 // processes end with the thread that calls it, so that none outlives a test that is
 // killed: the caller locks itself to its thread.
-func Start(ctx context.Context, programs Programs, dir string) (*Server, error) {
+func Start(programs Programs, dir string) (*Server, error) {
 	s := &Server{programs: programs, dir: dir}
-	if err := s.start(ctx); err != nil {
+	if err := s.start(); err != nil {
 		s.Stop()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Server) start(ctx context.Context) error {
+func (s *Server) start() error {
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
@@ -103,7 +102,7 @@ func (s *Server) start(ctx context.Context) error {
 		// It makes itself a certificate on each start.
 		TLSClientConfig: rest.TLSClientConfig{Insecure: true},
 	}
-	return s.await(ctx)
+	return s.await()
 }
 
 // StartControllers starts the part of Kubernetes that empties namespaces.
@@ -160,8 +159,8 @@ func freePorts(n int) (ports []string, err error) {
 	return ports, nil
 }
 
-func (s *Server) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+func (s *Server) await() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	client, err := kubernetes.NewForConfig(s.Config)
 	if err != nil {

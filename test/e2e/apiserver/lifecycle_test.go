@@ -34,7 +34,7 @@ func TestLifecycle(t *testing.T) {
 	require.Equal(t, "True Runs: it runs on all 2 nodes", condition(s, v1alpha1.ConditionRunning))
 	require.Equal(t, "False AsWanted: nothing is wrong", condition(s, v1alpha1.ConditionDegraded))
 	require.Equal(t, "False NotOver: it goes on", condition(s, v1alpha1.ConditionCompleted))
-	s = w.await("a", "events", func(s *v1alpha1.TraceSession) bool { return s.Status.Events > 100 && s.Status.Lost > 10 })
+	w.await("a", "events", func(s *v1alpha1.TraceSession) bool { return s.Status.Events > 100 && s.Status.Lost > 10 })
 
 	w.applyTrace(w.trace("a", map[string]any{"filter": "uid == 0"}))
 	s = w.await("a", "the edit", func(s *v1alpha1.TraceSession) bool {
@@ -196,13 +196,13 @@ func TestAgentThatIsKilled(t *testing.T) {
 	require.GreaterOrEqual(t, s.Status.Events, before.Status.Events)
 }
 
-// TestNodesComeAndGo.
+// TestNodesComeAndGo: those that have an agent count.
 func TestNodesComeAndGo(t *testing.T) {
 	w := newWorld(t)
 	w.controller(nil)
 	w.applyTrace(w.trace("a"))
-	s := w.awaitPhase("a", v1alpha1.SessionPending)
-	s = w.await("a", "a reason", func(s *v1alpha1.TraceSession) bool { return condition(s, v1alpha1.ConditionRunning) != "" })
+	w.awaitPhase("a", v1alpha1.SessionPending)
+	s := w.await("a", "a reason", func(s *v1alpha1.TraceSession) bool { return condition(s, v1alpha1.ConditionRunning) != "" })
 	require.Equal(t, "False NoNodes: no node that it is for has an agent", condition(s, v1alpha1.ConditionRunning))
 	w.agents("node1", "node2")
 	summary := func(want string) func(*v1alpha1.TraceSession) bool {
@@ -231,7 +231,7 @@ func TestInteractive(t *testing.T) {
 	require.NotNil(t, w.get("a"), "it is read")
 	agents[0].with(func(a *agent) { a.readers = 0 })
 	left := time.Now()
-	require.Eventually(t, func() bool { return w.get("a") == nil }, 40*time.Second, 100*time.Millisecond)
+	eventually(t, 40*time.Second, func() bool { return w.get("a") == nil })
 	require.WithinRange(t, time.Now(), left.Add(28*time.Second), left.Add(35*time.Second))
 	require.NotNil(t, w.get("b"))
 }

@@ -3,7 +3,6 @@
 package apiserver
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -38,11 +37,15 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	began := time.Now()
-	if shared, err = Start(context.Background(), programs, dir); err != nil {
+	if shared, err = Start(programs, dir); err != nil {
 		fmt.Fprintln(os.Stderr, "starting an API server:", err)
 		return 1
 	}
 	defer shared.Stop()
+	if err := shared.StartControllers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	fmt.Fprintf(os.Stderr, "the API server serves after %v\n", time.Since(began).Round(time.Millisecond))
 	return m.Run()
 }

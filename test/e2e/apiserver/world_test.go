@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,11 +33,16 @@ import (
 	"nodegadget.dev/gadgets"
 	"nodegadget.dev/pkg/api/v1alpha1"
 	"nodegadget.dev/pkg/gadget"
+	"nodegadget.dev/pkg/install"
 	"nodegadget.dev/pkg/session/reconcile"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const (
+	// patience is how long a test waits for what must happen.
+	patience = 30 * time.Second
+	// system is the namespace of nodegadget's own parts.
+	system = "nodegadget"
+)
 
 var (
 	sessions        = v1alpha1.GroupVersion.WithResource("tracesessions")
@@ -65,7 +71,11 @@ func newWorld(t *testing.T) *world {
 	client, err := dynamic.NewForConfig(shared.Config)
 	require.NoError(t, err)
 	w := &world{t: t, client: client, fleet: newFleet(), writes: &writes{}}
-	installed.Do(func() { installCRDs(t, client) })
+	installed.Do(func() {
+		installCRDs(t, client)
+		w.apply(namespaces, "", object("v1", "Namespace", "", system, nil))
+		w.applyAll(rendered(t, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"))
+	})
 	name := strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.Name(), "-"))
 	w.namespace = name[:min(len(name), 40)]
 	w.apply(namespaces, "", object("v1", "Namespace", "", w.namespace, nil))
@@ -75,7 +85,7 @@ func newWorld(t *testing.T) *world {
 
 // clear lets no session outlive the test, whose controllers have ended.
 func (w *world) clear() {
-	ctx := context.Background()
+	ctx := context.WithoutCancel(w.t.Context())
 	for _, resource := range []dynamic.ResourceInterface{w.client.Resource(sessions).Namespace(w.namespace), w.client.Resource(clusterSessions)} {
 		list, err := resource.List(ctx, metav1.ListOptions{})
 		require.NoError(w.t, err)
@@ -84,6 +94,14 @@ func (w *world) clear() {
 			require.NoError(w.t, ignoreMissing(err))
 			require.NoError(w.t, ignoreMissing(resource.Delete(ctx, o.GetName(), metav1.DeleteOptions{})))
 		}
+	}
+}
+
+// eventually waits, in the test's own goroutine, so that what it calls may fail.
+func eventually(t *testing.T, most time.Duration, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(most); !so(); time.Sleep(20 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "it didn't happen in %v", most)
 	}
 }
 
@@ -119,7 +137,7 @@ func applyCRD(t *testing.T, client dynamic.Interface, crd *unstructured.Unstruct
 	t.Helper()
 	_, err := client.Resource(crds).Apply(t.Context(), crd.GetName(), crd, metav1.ApplyOptions{FieldManager: "test", Force: true})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	eventually(t, patience, func() bool {
 		got, err := client.Resource(crds).Get(t.Context(), crd.GetName(), metav1.GetOptions{})
 		require.NoError(t, err)
 		var typed apiextensions.CustomResourceDefinition
@@ -130,7 +148,7 @@ func applyCRD(t *testing.T, client dynamic.Interface, crd *unstructured.Unstruct
 			}
 		}
 		return false
-	}, patience, 20*time.Millisecond)
+	})
 	time.Sleep(200 * time.Millisecond) // and then some, until it is
 }
 
@@ -215,7 +233,7 @@ func (w *world) awaitPhase(name string, phase v1alpha1.SessionPhase) *v1alpha1.T
 func (w *world) awaitGone(name string) time.Duration {
 	w.t.Helper()
 	began := time.Now()
-	require.Eventually(w.t, func() bool { return w.get(name) == nil }, patience, 20*time.Millisecond)
+	eventually(w.t, patience, func() bool { return w.get(name) == nil })
 	return time.Since(began)
 }
 
@@ -226,7 +244,7 @@ func (w *world) agents(names ...string) (all []*agent) {
 		all = append(all, a)
 		ctx, cancel := context.WithCancel(w.t.Context())
 		done := make(chan error, 1)
-		go func() { done <- a.follow(ctx, shared.Config) }()
+		go func() { done <- a.follow(ctx, as("agent")) }()
 		w.t.Cleanup(func() {
 			cancel()
 			require.NoError(w.t, <-done)
@@ -236,15 +254,45 @@ func (w *world) agents(names ...string) (all []*agent) {
 	return all
 }
 
+// as is what one of nodegadget's own parts may do, and no more.
+func as(part string) *rest.Config {
+	config := rest.CopyConfig(shared.Config)
+	config.Impersonate.UserName = "system:serviceaccount:" + system + ":nodegadget-" + part
+	return config
+}
+
+// rendered are the chart's objects of the kinds.
+func rendered(t *testing.T, kinds ...string) (all []*unstructured.Unstructured) {
+	t.Helper()
+	text, err := install.Render(t.Context(), system, "v1.36.0", install.Values{})
+	require.NoError(t, err)
+	for document := range strings.SplitSeq(text, "\n---") {
+		if u := parse(t, document); slices.Contains(kinds, u.GetKind()) {
+			all = append(all, u)
+		}
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+// applyAll applies objects of any kinds.
+func (w *world) applyAll(all []*unstructured.Unstructured) {
+	w.t.Helper()
+	for _, u := range all {
+		resource, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
+		w.apply(resource, u.GetNamespace(), u)
+	}
+}
+
 // controller runs one until the test or stop ends it.
 func (w *world) controller(change func(*reconcile.Options)) (stop func()) {
 	w.t.Helper()
 	catalog, err := gadget.NewCatalog(gadgets.Objects(), "")
 	require.NoError(w.t, err)
-	config := rest.CopyConfig(shared.Config)
+	config := as("controller")
 	config.Wrap(w.writes.count)
 	opts := reconcile.Options{
-		Config: config, Namespace: w.namespace, LeaderElect: true, Lease: 3 * time.Second,
+		Config: config, Namespace: system, LeaderElect: true, Lease: 3 * time.Second,
 		Agents: w.fleet.each, Catalog: catalog, Log: slog.New(slog.NewTextHandler(&testLog{t: w.t}, nil)),
 	}
 	if change != nil {
