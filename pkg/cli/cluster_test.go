@@ -261,9 +261,10 @@ func TestRunIsASession(t *testing.T) {
 		"-n shop -p cart -l app=cart --filter n>0": "tracesessions shop " +
 			`{"filter":"n\u003e0","gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},` +
 			`"selector":{"podNames":["cart"],"podSelector":{"matchLabels":{"app":"cart"}}}}`,
-		"-A --host": `clustertracesessions  {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},"selector":{"host":true}}`,
-		"--node node1": `clustertracesessions  {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},` +
-			`"selector":{"namespaces":["shop"],"nodeNames":["node1"]}}`,
+		"-A --host":    `clustertracesessions  {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},"selector":{"host":true}}`,
+		"--node node1": `tracesessions shop {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}}}`,
+		"-A --node node1": `clustertracesessions  {"gadget":{"name":"watch_moon"},"output":{"stream":{"retain":100000,"retainBytes":"8Mi"}},` +
+			`"selector":{"nodeNames":["node1"]}}`,
 		"-n shop,bank": "",
 	} {
 		t.Run(flags, func(t *testing.T) {

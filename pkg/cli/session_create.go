@@ -196,6 +196,10 @@ func (d *detached) object(o *runOptions) (*unstructured.Unstructured, sessionKin
 	if err != nil {
 		return nil, sessionKind{}, err
 	}
+	if selector := &spec.Selector; !d.detach && len(selector.Namespaces) == 1 && !selector.Host {
+		// Who may trace a namespace may do so on some nodes. Only those are read.
+		selector.NodeNames = nil
+	}
 	kind := d.kind(&spec)
 	meta := metav1.ObjectMeta{Name: d.name}
 	if d.name == "" {

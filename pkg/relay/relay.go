@@ -25,7 +25,7 @@ const (
 	DefaultMemory               = 8 << 20
 	DefaultMergeMemory          = 8 << 20
 	DefaultLinger               = 90 * time.Second // an API server that restarts is away for a minute
-	DefaultOwnerLinger          = 20 * time.Second
+	DefaultOwnerLinger          = 15 * time.Second
 	DefaultStall                = 30 * time.Second
 	DefaultMaxSessions          = 32
 	DefaultMaxSessionsPerCaller = 8

@@ -86,22 +86,15 @@ func testLiveLabels(t *testing.T, s *suite) {
 // tracers is the group that may reach the controller.
 const tracers = "tracers"
 
-// tenant makes a user with the right to trace one namespace, and returns the path of
-// a kubeconfig.
-func (s *suite) tenant(t *testing.T, name, namespace string) string {
+// tenant makes a user with one of the chart's roles in a namespace, and returns the path
+// of a kubeconfig.
+func (s *suite) tenant(t *testing.T, name, namespace, role string) string {
 	t.Helper()
 	kubeconfig, err := s.AddUser(name, tracers)
 	require.NoError(t, err)
-	_, err = s.Client.RbacV1().Roles(namespace).Create(t.Context(), &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{"nodegadget.dev"}, Resources: []string{"tracesessions/stream"}, Verbs: []string{"create"},
-		}},
-	}, metav1.CreateOptions{})
-	require.NoError(t, err)
 	_, err = s.Client.RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -114,13 +107,16 @@ func testTenants(t *testing.T, s *suite) {
 	namespaces := []string{s.namespace(t), s.namespace(t)}
 	kubeconfigs := make([]string, 2)
 	for i, name := range []string{"alice", "bob"} {
-		kubeconfigs[i] = s.tenant(t, name, namespaces[i])
+		kubeconfigs[i] = s.tenant(t, name, namespaces[i], "nodegadget-tracer")
 		s.start(t, namespaces[i], ticking(name, s.Nodes[0].Name))
 	}
 	for i, kubeconfig := range kubeconfigs {
 		mine, other := namespaces[i], namespaces[1-i]
 		tr := s.traceAs(t, kubeconfig, "trace", "exec", "-n", mine)
 		tr.await(10, func(e line) bool { return e.Namespace == mine })
+		narrow := s.traceAs(t, kubeconfig, "trace", "exec", "-n", mine, "--node", s.Nodes[0].Name)
+		narrow.await(5, func(e line) bool { return e.Namespace == mine && e.Node == s.Nodes[0].Name })
+		narrow.stop()
 		tr.stop()
 		require.Empty(t, tr.all(func(e line) bool { return e.Namespace != mine }))
 		// Who may do everything may be anybody, and then may no more than they.
