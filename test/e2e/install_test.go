@@ -28,6 +28,8 @@ image:
   pullPolicy: Never
 agent:
   capabilities: [BPF, PERFMON]
+  sessions:
+    files: {enabled: true, path: ` + filesDir + `}
 rbac:
   connect:
     - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: ` + tracers + `}

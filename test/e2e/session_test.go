@@ -133,6 +133,7 @@ func testSessions(t *testing.T, s *suite) {
 		{"Fast", testSessionIsFast},
 		{"Many", testManySessions},
 		{"Edited", testSessionEdited},
+		{"Outputs", testOutputs},
 		{"AgentKilled", testSessionAgentKilled},
 		{"Failover", testSessionFailover},
 		{"NamespaceDeleted", testSessionNamespaceDeleted},

@@ -7,8 +7,10 @@ import "fmt"
 // The cluster's networks. They are private to its namespaces, so clusters that run
 // at the same time have the same ones.
 const (
-	controlAddress = "10.89.0.1" // of the control plane, on its bridge
-	apiServer      = "https://" + controlAddress + ":6443"
+	// ControlAddress is that of the control plane, on its bridge: nodes and pods reach the
+	// test there.
+	ControlAddress = "10.89.0.1"
+	apiServer      = "https://" + ControlAddress + ":6443"
 	serviceRange   = "10.96.0.0/16"
 	apiService     = "10.96.0.1" // the first one of the range is the API server's
 	dnsService     = "10.96.0.10"

@@ -38,7 +38,7 @@ func (c *Cluster) makePKI() error {
 	}
 	if err := ca.issue("apiserver", identity{user: "kube-apiserver", hosts: []string{
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
-		"localhost", "127.0.0.1", controlAddress, apiService,
+		"localhost", "127.0.0.1", ControlAddress, apiService,
 	}}); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (c *Cluster) apiServerArgs() []string {
 	pki := c.path("pki")
 	return []string{
 		c.Options.Hyperkube, "kube-apiserver", "--etcd-servers=" + etcdURL,
-		"--bind-address=0.0.0.0", "--advertise-address=" + controlAddress, "--secure-port=6443",
+		"--bind-address=0.0.0.0", "--advertise-address=" + ControlAddress, "--secure-port=6443",
 		"--service-cluster-ip-range=" + serviceRange,
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged=true", "--profiling=false",

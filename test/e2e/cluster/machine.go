@@ -53,7 +53,7 @@ func (c *Cluster) AddMachine(ctx context.Context, name string) (*Machine, error)
 		return nil, fmt.Errorf("%s would be node %d: at most %d have addresses", name, index, maxNodes)
 	}
 	m := &Machine{
-		Name: name, Address: nodeAddress(index), Gateway: controlAddress, Device: fmt.Sprintf("port%d", index),
+		Name: name, Address: nodeAddress(index), Gateway: ControlAddress, Device: fmt.Sprintf("port%d", index),
 		Files: c.path(name + "/files"), cluster: c, index: index,
 	}
 	if err := m.writeFiles(); err != nil {
@@ -121,10 +121,10 @@ const (
 // kube-proxy on each would cost an emulated one many seconds.
 func (c *Cluster) startGateway() error {
 	config := c.path("gateway.yaml")
-	values := nodeValues{PKI: c.path("pki"), Address: controlAddress}
+	values := nodeValues{PKI: c.path("pki"), Address: ControlAddress}
 	// It is near to no pod. So it answers all of them under its own address, and what
 	// they are answered comes back the same way.
-	values.AllPods = controlAddress + "/32"
+	values.AllPods = ControlAddress + "/32"
 	if err := writeConfig(config, "kube-proxy.yaml", values); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (c *Cluster) makeNetwork(ctx context.Context) error {
 		// The cluster's DNS answers at its service's address itself.
 		"address add "+dnsService+"/32 dev lo",
 		"link add br0 type bridge",
-		"address add "+controlAddress+"/24 dev br0",
+		"address add "+ControlAddress+"/24 dev br0",
 		"link set br0 up",
 	)
 	if err != nil {
@@ -39,7 +39,7 @@ func (n *Node) connect(ctx context.Context) error {
 		"link add eth0 type veth peer name " + port + " netns " + strconv.Itoa(os.Getpid()),
 		"address add " + n.Address + "/24 dev eth0",
 		"link set eth0 up",
-		"route add default via " + controlAddress,
+		"route add default via " + ControlAddress,
 	}
 	for other := range n.cluster.Options.Nodes {
 		if other+1 != n.index {
