@@ -8,6 +8,10 @@
 // client: a client that is slow or stopped loses its own records, which is
 // counted and told to it, and holds up nobody.
 //
+// Who asks the same of the kernel shares what is loaded: a program has members, each with
+// its own selector, filter, queue and losses, which come and go without disturbing the
+// others.
+//
 // An agent that follows containers (pkg/container) names the one behind each record,
 // and sends a run only what its selector lets it see. On a unix socket the socket's
 // permissions say who is a client; on TCP it is the controller alone, by mutual TLS,
