@@ -126,7 +126,7 @@ func (c *collector) export(ctx context.Context, request *collogspb.ExportLogsSer
 // reason is what a server says, made safe to show.
 func reason(text string) string {
 	text = print.Escape(text[:min(len(text), maxReason)])
-	return text[:min(len(text), maxReason)]
+	return strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 }
 
 // again is how long the server wants to be left alone before the request is sent again,

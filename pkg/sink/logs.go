@@ -161,10 +161,11 @@ func (l *logs) line(record []byte) string {
 	return string(l.text)
 }
 
-// word is a text that can be told from the next one.
+// word is a text that can be told from the next one, and is safe to show.
 func word(text string) string {
-	if shown := print.Escape(text); shown != text || strings.ContainsAny(text, ` "=`) {
-		return strconv.Quote(strings.ToValidUTF8(text, "\ufffd"))
+	shown := print.Escape(text)
+	if shown != text || strings.ContainsAny(text, ` "=`) {
+		return `"` + strings.ReplaceAll(shown, `"`, `\"`) + `"`
 	}
 	return text
 }

@@ -55,7 +55,7 @@ func (p *progress) begin(reader *tape.Reader) {
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state.Dropped += p.reader.Missed() + p.reader.Unread()
+	p.state.Dropped += p.reader.Unread()
 	p.reader = nil
 }
 

@@ -99,11 +99,12 @@ func (r *Reader) Missed() uint64 {
 	return r.missed + r.behind()
 }
 
-// Unread counts the records that are on the tape and have not been read.
+// Unread counts the records that the reader has not read: those that it has missed, and
+// those that are on the tape.
 func (r *Reader) Unread() uint64 {
 	r.tape.mu.Lock()
 	defer r.tape.mu.Unlock()
-	return r.tape.next - r.next - r.behind()
+	return r.missed + r.tape.next - r.next
 }
 
 // behind is how many records have fallen out since the reader last read.
