@@ -137,7 +137,7 @@ test-kernels: deps-kernels corpus build build/testsummary ## Run the live tests 
 .PHONY: test-e2e
 test-e2e: deps-e2e build build/testsummary ## Run the tests on a real cluster of two nodes, which it brings up
 	go run ./test/e2e/lab build
-	$(SUMMARY) test -timeout 20m -count 1 ./test/e2e/apiserver ./test/e2e
+	$(SUMMARY) test -timeout 20m -count 1 -p 1 ./test/e2e/apiserver ./test/e2e
 
 .PHONY: test-e2e-mixed
 test-e2e-mixed: CORPUS_ARGS = --built

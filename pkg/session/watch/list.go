@@ -98,9 +98,9 @@ func (l *list) wanted() ([]session.Session, bool) {
 }
 
 // same says that nothing that an agent acts on has changed: the API server counts the
-// changes of a spec.
+// changes of a spec, but not of a label.
 func same(a, b session.Session) bool {
-	return a.UID == b.UID && a.Generation == b.Generation && a.Deleting == b.Deleting
+	return a.UID == b.UID && a.Generation == b.Generation && a.Deleting == b.Deleting && a.Interactive == b.Interactive
 }
 
 // missing is the problem of a cluster without the definitions.

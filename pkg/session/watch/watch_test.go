@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"nodegadget.dev/pkg/api/v1alpha1"
 	"nodegadget.dev/pkg/session"
 )
 
@@ -174,6 +175,22 @@ func TestStatusesAreNoNews(t *testing.T) {
 	f.await(t, "a@1 b@1")
 	_, after := f.names()
 	require.Equal(t, before+1, after)
+}
+
+// TestLabelsAreNews where they mean something.
+func TestLabelsAreNews(t *testing.T) {
+	s := newServer(t, true, namespaced, clusterWide)
+	o := trace("a", 1, runs("trace_exec"))
+	o["metadata"].(object)["labels"] = object{v1alpha1.LabelInteractive: "true"}
+	s.put(namespaced, o)
+	f := followUntilEnd(t, s)
+	f.await(t, "a@1")
+	s.put(namespaced, trace("a", 1, runs("trace_exec")))
+	require.Eventually(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return !f.last[0].Interactive
+	}, patience, time.Millisecond)
 }
 
 // TestChangesComeTogether: a thousand at once aren't told one by one.

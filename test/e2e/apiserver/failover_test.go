@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -121,6 +122,24 @@ func TestNoLeaseNeeded(t *testing.T) {
 	w.controller(func(o *reconcile.Options) { o.LeaderElect = false })
 	w.applyTrace(w.trace("a"))
 	w.awaitPhase("a", v1alpha1.SessionRunning)
+}
+
+// TestNothingIsLeft of controllers that have ended.
+func TestNothingIsLeft(t *testing.T) {
+	w := newWorld(t)
+	w.agents("node1")
+	w.applyTrace(w.trace("a"))
+	time.Sleep(time.Second) // until the agent's connections are there
+	before := goleak.IgnoreCurrent()
+	for range 3 {
+		stop := w.controller(nil)
+		w.awaitPhase("a", v1alpha1.SessionRunning)
+		time.Sleep(time.Second)
+		stop()
+	}
+	// Connections are the process's, and kept for the next.
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"), goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"))
 }
 
 // TestTamperedStatus: what somebody else wrote into it doesn't stop the controller.

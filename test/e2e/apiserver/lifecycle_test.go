@@ -227,7 +227,7 @@ func TestInteractive(t *testing.T) {
 	w.applyTrace(interactive)
 	w.applyTrace(w.trace("b"))
 	w.awaitPhase("a", v1alpha1.SessionRunning)
-	time.Sleep(33 * time.Second)
+	time.Sleep(3 * time.Second)
 	require.NotNil(t, w.get("a"), "it is read")
 	agents[0].with(func(a *agent) { a.readers = 0 })
 	left := time.Now()

@@ -4,10 +4,13 @@ package apiserver
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"testing"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 const module = "../../.."
@@ -25,6 +28,9 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	// What client-go has to say concerns its own retries.
+	klog.SetOutput(io.Discard)
+	klog.LogToStderr(false)
 	programs, err := Find(module)
 	if err != nil {
 		absent = err.Error()
