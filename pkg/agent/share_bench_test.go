@@ -40,11 +40,7 @@ func benchParty(b *testing.B, u *union, members int, readers *sync.WaitGroup, po
 	for range members {
 		m := &member{queue: newQueue(DefaultQueueSize, nil, false), stage: taking}
 		t.members = append(t.members, m)
-		readers.Go(func() {
-			for p := range m.queue.batches {
-				m.queue.recycle(p)
-			}
-		})
+		readers.Go(func() { discard(m) })
 	}
 	return t
 }
@@ -134,6 +130,21 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// flood runs TestFlood.
+func flood(b *testing.B, dirs []string) {
+	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestFlood$")
+	cmd.Env = append(os.Environ(), floodDirs+"="+strings.Join(dirs, ":"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(b, err, "%s", out)
+}
+
+// discard reads a member's records until there are no more.
+func discard(m *member) {
+	for p := range m.queue.batches {
+		m.queue.recycle(p)
+	}
+}
+
 // processorTime is what this process and its children that have ended have used.
 func processorTime(b *testing.B) (total time.Duration) {
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
@@ -147,16 +158,20 @@ func processorTime(b *testing.B) (total time.Duration) {
 // BenchmarkShareOfFlood is what opening a file costs the whole machine, the call itself, the
 // program and the agent: the target is 1.3 times as much for 16 sessions as for one.
 func BenchmarkShareOfFlood(b *testing.B) {
+	start := func(filter string, pods ...string) *wire.Start {
+		return &wire.Start{Gadget: "trace_open", Filter: filter, Selector: &wire.Selector{Pods: pods}}
+	}
+	all := func(int) *wire.Start { return start("") }
 	for _, bench := range []struct {
 		name    string
 		members int
-		pods    func(i int) []string
+		start   func(i int) *wire.Start
 	}{
 		{"nobody", 0, nil},
-		{"1 member", 1, func(int) []string { return nil }},
-		{"16 members, a pod each", 16, func(i int) []string { return []string{fmt.Sprint("cart-", i)} }},
-		{"16 members, all pods", 16, func(int) []string { return nil }},
-		{"16 members, all pods, their own filters", 16, func(int) []string { return nil }},
+		{"1 member", 1, all},
+		{"16 members, a pod each", 16, func(i int) *wire.Start { return start("", fmt.Sprint("cart-", i)) }},
+		{"16 members, all pods", 16, all},
+		{"16 members, all pods, their own filters", 16, func(i int) *wire.Start { return start(fmt.Sprintf("fd >= %d", -i-1)) }},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			n := newTestNode(b, Options{BufferSize: 64 << 20})
@@ -167,24 +182,13 @@ func BenchmarkShareOfFlood(b *testing.B) {
 			var members []*member
 			var readers sync.WaitGroup
 			for i := range bench.members {
-				start := &wire.Start{Gadget: "trace_open", Selector: &wire.Selector{Pods: bench.pods(i)}}
-				if strings.HasSuffix(bench.name, "filters") {
-					start.Filter = fmt.Sprintf("fd >= %d", -i-1)
-				}
-				m := n.join(start)
+				m := n.join(bench.start(i))
 				members = append(members, m)
-				readers.Go(func() {
-					for p := range m.queue.batches {
-						m.queue.recycle(p)
-					}
-				})
+				readers.Go(func() { discard(m) })
 			}
 			before, opens := processorTime(b), 0
 			for b.Loop() {
-				cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestFlood$")
-				cmd.Env = append(os.Environ(), floodDirs+"="+strings.Join(dirs, ":"))
-				out, err := cmd.CombinedOutput()
-				require.NoError(b, err, "%s", out)
+				flood(b, dirs)
 				opens += floodOpens * len(dirs)
 			}
 			for _, m := range members {
