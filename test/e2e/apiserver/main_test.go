@@ -3,6 +3,7 @@
 package apiserver
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -28,6 +29,10 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	flag.Parse()
+	if flag.Lookup("test.list").Value.String() != "" {
+		return m.Run() // lists them
+	}
 	// What client-go has to say concerns its own retries.
 	klog.SetOutput(io.Discard)
 	klog.LogToStderr(false)
