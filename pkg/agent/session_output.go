@@ -96,7 +96,7 @@ func (r *recorder) wantedOutputs() []*output {
 	}
 	if metrics := spec.Metrics; metrics != nil {
 		all = append(all, &output{name: "metrics", spec: *metrics, sink: sink.NewMetrics(sink.MetricsOptions{
-			Session: id, Labels: metrics.Labels, MaxSeries: int(metrics.MaxSeries),
+			Session: id, Labels: metrics.Labels, MaxSeries: int(metrics.MaxSeries), Alive: r.sessions.isAlive,
 		})})
 	}
 	return all
@@ -158,9 +158,17 @@ func (r *recorder) closeOutputs() {
 	}
 }
 
-// collectSessions collects the series that sessions make of records.
+// collect collects the series that sessions make of records.
 func (s *sessions) collect(out chan<- prometheus.Metric) {
-	for _, r := range s.all() {
+	alive := map[string]bool{}
+	if containers := s.agent.opts.Containers; containers != nil {
+		for _, c := range containers.Containers() {
+			alive[c.ID] = true
+		}
+	}
+	s.alive.Store(&alive)
+	// Of those of one name only one may have series: not one that is about to end.
+	for _, r := range s.current() {
 		r.mu.Lock()
 		outputs := r.outputs
 		r.mu.Unlock()
@@ -170,6 +178,12 @@ func (s *sessions) collect(out chan<- prometheus.Metric) {
 			}
 		}
 	}
+}
+
+// isAlive says whether a container ran when series were collected last.
+func (s *sessions) isAlive(id string) bool {
+	alive := s.alive.Load()
+	return alive == nil || (*alive)[id]
 }
 
 // retention is what a session's tape keeps.

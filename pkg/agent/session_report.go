@@ -4,6 +4,7 @@ package agent
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	apitypes "k8s.io/apimachinery/pkg/types"
 
 	"nodegadget.dev/pkg/wire"
 )
@@ -90,14 +90,17 @@ func (s *sessions) changes() <-chan struct{} {
 func (s *sessions) all() []*recorder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*recorder, 0, len(s.recorders)+len(s.ending))
-	for _, recorders := range []map[apitypes.UID]*recorder{s.recorders, s.ending} {
-		for _, r := range recorders {
-			all = append(all, r)
-		}
-	}
+	all := slices.Collect(maps.Values(s.recorders))
+	all = slices.AppendSeq(all, maps.Values(s.ending))
 	slices.SortFunc(all, func(a, b *recorder) int { return cmp.Compare(a.uid, b.uid) })
 	return all
+}
+
+// current are the recorders of sessions that there are.
+func (s *sessions) current() []*recorder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.recorders))
 }
 
 // state is how the session is doing here.

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apitypes "k8s.io/apimachinery/pkg/types"
 
 	"nodegadget.dev/pkg/session"
+	"nodegadget.dev/pkg/sink"
 	"nodegadget.dev/pkg/tape"
 	"nodegadget.dev/pkg/wire"
 )
@@ -80,6 +82,8 @@ type sessions struct {
 	// timer ends sessions whose time is over.
 	timer *time.Timer
 	last  []session.Session
+	// alive are the containers that ran when series were collected last.
+	alive atomic.Pointer[map[string]bool]
 }
 
 // refusal is a limit that a session is beyond.
@@ -134,6 +138,26 @@ func (s *sessions) set(ctx context.Context, wanted []session.Session) {
 		}
 	}
 	s.schedule(ctx)
+	s.prune(wanted)
+}
+
+// prune removes files of sessions that are no more, if files have become too many.
+func (s *sessions) prune(wanted []session.Session) {
+	if s.limits.Files == "" {
+		return
+	}
+	room, here := s.limits.FileBytes, map[string]bool{}
+	for i := range wanted {
+		here[string(wanted[i].UID)] = true
+		room -= fileBytes(&wanted[i])
+	}
+	removed, err := sink.Prune(s.limits.Files, func(uid string) bool { return here[uid] }, max(room, 0))
+	if err != nil {
+		s.agent.opts.Log.Warn("files of sessions that are gone can't be removed", "error", err)
+	}
+	if removed > 0 {
+		s.agent.opts.Log.Info("removed files of sessions that are gone, to make room", "bytes", removed)
+	}
 }
 
 // tell gives a session's recorder its spec, if there is something new about it.
