@@ -165,6 +165,7 @@ func TestGaps(t *testing.T) {
 		{"an agent came after a while", []step{report(50*s, runs("s", first, 1, 0)), leaves(51 * s), report(120*s, runs("s", after(115*s), 1, 0))}, 1, 50 * s, 115 * s},
 		{"the controller's connection broke", []step{report(1*s, runs("s", first, 1, 0)), breaks(2 * s), report(60*s, runs("s", first, 9, 0))}, 0, 0, 0},
 		{"it failed", []step{report(1*s, runs("s", first, 1, 0)), report(50*s, fails("s", "X", "y")), report(60*s, runs("s", second, 1, 0))}, 1, 45 * s, 60 * s},
+		{"it failed, and its agent counts on", []step{report(1*s, runs("s", first, 1, 0)), report(50*s, fails("s", "X", "y")), report(60*s, runs("s", first, 9, 0))}, 1, 45 * s, 60 * s},
 		{"it failed from the beginning", []step{report(1*s, fails("s", "X", "y")), report(60*s, runs("s", second, 1, 0))}, 0, 0, 0},
 		{"it was suspended", []step{report(1*s, runs("s", first, 1, 0)), report(50*s, stopped("s")), report(60*s, runs("s", second, 1, 0))}, 0, 0, 0},
 		{"it was suspended after it had failed", []step{report(1*s, runs("s", first, 1, 0)), report(2*s, fails("s", "X", "y")), report(50*s, stopped("s")), report(60*s, runs("s", second, 1, 0))}, 0, 0, 0},

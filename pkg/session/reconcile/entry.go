@@ -35,6 +35,8 @@ type entry struct {
 // part is what one node says of a session.
 type part struct {
 	state *wire.SessionState
+	// began is when it began to record here; 0 if it never did.
+	began int64
 	// ran is until when it ran here, if that was interrupted against its will.
 	ran time.Time
 }
@@ -86,8 +88,13 @@ func (e *entry) update(node string, state *wire.SessionState, t times) {
 		p = &part{state: &wire.SessionState{}}
 		e.parts[node] = p
 	}
-	e.count(p.state, state, known, t)
-	e.mindTheGap(node, p, state, t.alive)
+	// The agent is another one, and has begun to count anew.
+	restarted := p.began != 0 && state.GetBegan() != 0 && state.GetBegan() != p.began
+	e.count(p.state, state, known, restarted, t)
+	e.mindTheGap(node, p, state, restarted, t)
+	if state.GetBegan() != 0 {
+		p.began = state.GetBegan()
+	}
 	if state.GetReaders() > 0 || p.state.GetReaders() > 0 {
 		e.lastRead = t.now
 	}
@@ -100,12 +107,11 @@ func (e *entry) unsaid(node string, t times) {
 	p := e.parts[node]
 	waiting := proto.CloneOf(p.state)
 	waiting.Phase, waiting.Readers, waiting.Outputs = wire.SessionState_PENDING, 0, nil
-	e.mindTheGap(node, p, waiting, t.alive)
+	e.mindTheGap(node, p, waiting, false, t)
 	p.state = waiting
 }
 
-func (e *entry) count(before, now *wire.SessionState, known bool, t times) {
-	restarted := before.GetBegan() != now.GetBegan()
+func (e *entry) count(before, now *wire.SessionState, known, restarted bool, t times) {
 	old := now.GetBegan() < t.started.UnixNano()
 	e.events.add(before.GetRecords(), now.GetRecords(), restarted, known, old)
 	e.lost.add(lost(before.GetLoss()), lost(now.GetLoss()), restarted, known, old)
@@ -136,16 +142,18 @@ func outputOf(state *wire.SessionState, name string) *wire.OutputState {
 
 // mindTheGap notices that recording went on elsewhere than where it was, which is not so
 // where a session was stopped because somebody wanted that.
-func (e *entry) mindTheGap(node string, p *part, state *wire.SessionState, alive time.Time) {
-	if p.state.GetPhase() == wire.SessionState_RUNNING {
-		p.ran = alive
+func (e *entry) mindTheGap(node string, p *part, state *wire.SessionState, restarted bool, t times) {
+	running := p.state.GetPhase() == wire.SessionState_RUNNING
+	if running {
+		p.ran = t.alive
 	}
 	switch state.GetPhase() {
 	case wire.SessionState_RUNNING:
-		if began := state.GetBegan(); !p.ran.IsZero() && began != p.state.GetBegan() {
-			to := time.Unix(0, began)
-			if to.Before(p.ran) {
-				to = p.ran
+		// Either the agent is another one, or this one could not go on for a while.
+		if !p.ran.IsZero() && (restarted || !running) {
+			to := t.now
+			if restarted {
+				to = latest(time.Unix(0, state.GetBegan()), p.ran)
 			}
 			e.gaps++
 			e.lastGap = &gap{node, p.ran, to}

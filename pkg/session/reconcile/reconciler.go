@@ -164,7 +164,7 @@ func (r *reconciler) tend(ctx context.Context, object *unstructured.Unstructured
 	if !v.settled && m.status.Phase != "" {
 		return again, nil
 	}
-	status := statusOf(subject{&m.read, m.refusal}, v, m.status, now)
+	status := statusOf(subject{Session: &m.read, refusal: m.refusal}, v, m.status, now)
 	wait := due(m.status, status, now.Sub(m.written), v.desired)
 	if wait > 0 {
 		return sooner(again, wait), nil

@@ -19,9 +19,11 @@ type subject struct {
 	*session.Session
 	// refusal says why the spec isn't accepted; its zero value says that it is.
 	refusal verdict
+	// over says why the session is over; its zero value says that it isn't.
+	over verdict
 }
 
-// verdict is on a spec.
+// verdict is on a session.
 type verdict struct{ reason, message string }
 
 // statusOf says how a session is doing. Old is the status until now, of which times are
@@ -42,13 +44,20 @@ func statusOf(s subject, v *view, old *v1alpha1.SessionStatus, now time.Time) *v
 		// What is told in whole seconds must contain the gap.
 		status.LastGap = &v1alpha1.Gap{Node: v.lastGap.node, From: *seconds(v.lastGap.from), To: *seconds(v.lastGap.to.Add(time.Second - 1))}
 	}
-	if expiry, ok := s.Expiry(); ok {
+	expiry, mortal := s.Expiry()
+	if mortal {
 		status.ExpiresAt = seconds(expiry)
-		if s.Expired(now) {
-			status.CompletionTime = seconds(expiry)
+	}
+	switch {
+	case s.Expired(now):
+		s.over, status.CompletionTime = verdict{"Expired", "its time to live is over"}, seconds(expiry)
+	case v.desired > 0 && v.done == v.desired && !s.Spec.Suspend:
+		s.over, status.CompletionTime = verdict{"Done", "what it asks for has been done on " + ofNodes(v.done, v.desired)}, old.CompletionTime
+		if status.CompletionTime == nil {
+			status.CompletionTime = seconds(now)
 		}
 	}
-	wanted := status.CompletionTime == nil && !s.Spec.Suspend && s.refusal.reason == ""
+	wanted := s.over.reason == "" && !s.Spec.Suspend && s.refusal.reason == ""
 	if wanted {
 		for _, f := range v.failures {
 			status.Failures = append(status.Failures, v1alpha1.NodeFailure{Node: f.node, Reason: word(f.reason), Message: sentence(f.message, maxFailure)})
@@ -64,7 +73,7 @@ func statusOf(s subject, v *view, old *v1alpha1.SessionStatus, now time.Time) *v
 // phaseOf is the state in one word.
 func phaseOf(s subject, v *view, status *v1alpha1.SessionStatus) v1alpha1.SessionPhase {
 	switch {
-	case status.CompletionTime != nil:
+	case s.over.reason != "":
 		return v1alpha1.SessionCompleted
 	case s.refusal.reason != "":
 		return v1alpha1.SessionFailed
@@ -131,22 +140,22 @@ func conditionsOf(s subject, v *view, status, old *v1alpha1.SessionStatus, now t
 	} else {
 		set(v1alpha1.ConditionAccepted, true, "Valid", "the gadget takes the spec")
 	}
-	is, reason, message := running(s, v, status)
+	is, reason, message := running(s, v)
 	set(v1alpha1.ConditionRunning, is, reason, message)
 	is, reason, message = degraded(v, status)
 	set(v1alpha1.ConditionDegraded, is, reason, message)
-	if status.CompletionTime != nil {
-		set(v1alpha1.ConditionCompleted, true, "Expired", "its time to live is over")
+	if s.over.reason != "" {
+		set(v1alpha1.ConditionCompleted, true, s.over.reason, s.over.message)
 	} else {
 		set(v1alpha1.ConditionCompleted, false, "NotOver", "it goes on")
 	}
 	return conditions
 }
 
-func running(s subject, v *view, status *v1alpha1.SessionStatus) (is bool, reason, message string) {
+func running(s subject, v *view) (is bool, reason, message string) {
 	switch {
-	case status.CompletionTime != nil:
-		return false, "Expired", "its time to live is over"
+	case s.over.reason != "":
+		return false, s.over.reason, s.over.message
 	case s.refusal.reason != "":
 		return false, "NotAccepted", "its spec isn't accepted"
 	case s.Spec.Suspend:

@@ -44,6 +44,8 @@ func TestPhases(t *testing.T) {
 		{"an output that isn't wanted any more", nil, view{desired: 1, running: 1, began: epoch, outputs: map[string]outputView{"file": {failing: 1, node: "a", err: "disk full"}}}, v1alpha1.SessionRunning, "True Runs", "False AsWanted"},
 		{"suspended", func(s *subject) { s.Spec.Suspend = true }, view{desired: 1, failed: 1, failures: []failure{{"a", "X", "y"}}}, v1alpha1.SessionSuspended, "False Suspended", "False AsWanted"},
 		{"refused", func(s *subject) { s.refusal = refused }, view{desired: 1, failed: 1, failures: []failure{{"a", "X", "y"}}}, v1alpha1.SessionFailed, "False NotAccepted", "False AsWanted"},
+		{"done everywhere", nil, view{desired: 2, done: 2}, v1alpha1.SessionCompleted, "False Done", "False AsWanted"},
+		{"done, but for one node", nil, view{desired: 2, done: 1, running: 1, began: epoch}, v1alpha1.SessionRunning, "True RunsPartly", "False AsWanted"},
 		{"over", func(s *subject) { s.Spec.TTL = &metav1.Duration{Duration: time.Second}; s.Spec.Suspend = true }, view{desired: 1, running: 1}, v1alpha1.SessionCompleted, "False Expired", "False AsWanted"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

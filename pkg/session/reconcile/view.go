@@ -36,7 +36,8 @@ const (
 
 // view is how a session is doing now, on all nodes.
 type view struct {
-	desired, running, failed int
+	// done are those on which there is nothing more to do: a snapshot has been taken.
+	desired, running, failed, done int
 	// outdated of those that run do so with an older spec than that of generation.
 	outdated   int
 	generation int64
@@ -122,6 +123,11 @@ func (v *view) look(name string, n *node, p *part, s *session.Session, now time.
 		v.run(state)
 	case wire.SessionState_FAILED:
 		v.fail(name, state.GetReason(), state.GetMessage())
+	case wire.SessionState_STOPPED:
+		// Or it was suspended, which takes a moment to pass.
+		if reason := state.GetReason(); reason == "Done" || reason == "Ended" {
+			v.done++
+		}
 	case wire.SessionState_PENDING:
 		v.unsure = true
 		if state == nil && n.connected && now.Sub(latest(n.since, s.Created)) >= sluggish {
