@@ -105,7 +105,10 @@ func (o *logsOptions) prepare(ctx, stop context.Context, g gadgets, name string)
 	}
 	attach := o.run.attach
 	attach.Name, attach.Uid = name, string(s.meta.UID)
-	if !c.kind.cluster {
+	if c.kind.cluster {
+		// The others would have to be waited for, to say that they have nothing.
+		o.run.selection.nodes = s.spec.Selector.NodeNames
+	} else {
 		attach.Namespace = c.namespace
 	}
 	// Readings of a table are as long as they are: which are the last, only we can tell.

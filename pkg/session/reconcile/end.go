@@ -24,7 +24,7 @@ const (
 	// idlenessAfter one that nobody reads any more. The relay has waited for the client
 	// before.
 	idleness      = 30 * time.Second
-	idlenessAfter = 8 * time.Second
+	idlenessAfter = 6 * time.Second
 )
 
 // end lets a deleted session go: when no agent that can be heard runs it, or after a

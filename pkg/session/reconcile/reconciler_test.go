@@ -146,7 +146,7 @@ func TestIdleSessions(t *testing.T) {
 			b.report(agent, time.Now(), says(reads(1)))
 			time.Sleep(time.Minute)
 			b.report(agent, time.Now(), says(reads(0)))
-		}, 70 * time.Second},
+		}, 68 * time.Second},
 		{"its reader's node is gone", interactive, func(b *board, agent *seat) {
 			b.report(agent, time.Now(), says(reads(1)))
 			time.Sleep(time.Minute)
