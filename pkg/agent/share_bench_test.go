@@ -107,32 +107,44 @@ func BenchmarkShare(b *testing.B) {
 	}
 }
 
-// floodDirs names the cgroups in which TestFlood opens floodOpens files each.
+// floodDirs names the cgroups in which a process of this program that floods opens
+// floodOpens files each: another process than the agent's.
 const (
 	floodDirs  = "NODEGADGET_TEST_FLOOD"
 	floodOpens = 20_000
 )
 
-// TestFlood is no test but what floods: another process than the agent's, as far as that
-// goes for what is measured.
-func TestFlood(t *testing.T) {
+func TestMain(m *testing.M) {
 	dirs := os.Getenv(floodDirs)
 	if dirs == "" {
-		t.Skip("it is run by BenchmarkShareOfFlood")
+		os.Exit(m.Run())
 	}
 	for dir := range strings.SplitSeq(dirs, ":") {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0))
-		for range floodOpens {
-			fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
-			require.NoError(t, err)
-			unix.Close(fd)
+		if err := openMany(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
 	}
 }
 
-// flood runs TestFlood.
+// openMany enters a cgroup and opens files.
+func openMany(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+		return err
+	}
+	for range floodOpens {
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		unix.Close(fd)
+	}
+	return nil
+}
+
+// flood runs a process that floods.
 func flood(b *testing.B, dirs []string) {
-	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestFlood$")
+	cmd := exec.CommandContext(b.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), floodDirs+"="+strings.Join(dirs, ":"))
 	out, err := cmd.CombinedOutput()
 	require.NoError(b, err, "%s", out)
