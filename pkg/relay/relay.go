@@ -58,9 +58,9 @@ type Options struct {
 	MergeMemory int
 	// Linger is how long a session waits for a client whose connection broke; 0: DefaultLinger.
 	Linger time.Duration
-	// OwnerLinger is how long the session of a client that owns its trace session waits,
-	// which goes on for nobody else: as long only as the API server can be reached, which
-	// is on the client's way. 0: DefaultOwnerLinger.
+	// OwnerLinger is how long the session of a client waits that owns its trace session,
+	// which goes on for nobody else. If the API server was away meanwhile, which is on the
+	// client's way, it waits as any other. 0: DefaultOwnerLinger.
 	OwnerLinger time.Duration
 	// Stall is how long a client may read nothing; 0: DefaultStall.
 	Stall time.Duration

@@ -207,6 +207,31 @@ func TestBrokenStreamLingers(t *testing.T) {
 	w.resume("admin", id, 1).fails(codes.NotFound, "there is no such session")
 }
 
+// TestOwnersComeBackSooner: who owns what is shown has less time to come back, but as much
+// as others if the API server, which is on the way, was away.
+func TestOwnersComeBackSooner(t *testing.T) {
+	w := newWorld(t, Options{Linger: time.Minute, OwnerLinger: 500 * time.Millisecond})
+	w.agent("node1", quiet)
+	w.allow("admin read shop", true)
+	leave := func() *session {
+		v := w.start("admin", &wire.Start{Attach: &wire.Attach{Namespace: "shop", Name: "run", Follow: true, Owner: true}})
+		s := w.relay.find(v.session().GetId())
+		v.header("node1")
+		v.cancel()
+		return s
+	}
+	leave()
+	eventually(t, func() bool { return w.relay.Stats().Sessions == 0 }, "the session is over")
+	w.setAway(true)
+	s := leave()
+	time.Sleep(3 * lossInterval)
+	w.setAway(false)
+	time.Sleep(3 * lossInterval)
+	require.Equal(t, 1, w.relay.Stats().Sessions, "the client had no way to come back")
+	s.kill()
+	s.box.close(nil)
+}
+
 // TestTheEndCanBeFetchedLater: the connection breaks when everything is over.
 func TestTheEndCanBeFetchedLater(t *testing.T) {
 	w := newWorld(t, Options{})

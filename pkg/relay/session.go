@@ -281,26 +281,19 @@ func (s *session) check() error {
 	return nil
 }
 
-// orphaned says whether the client that owns what is shown has had the time to come back,
-// since it left and since the API server could not be reached last.
+// orphaned says whether the client that owns what is shown has had the time to come back.
+// If the API server, which is on its way, was away since it left, that takes longer.
 func (s *session) orphaned(left time.Time) bool {
-	if !s.start.GetAttach().GetOwner() || time.Since(later(left, s.away)) < s.relay.opts.OwnerLinger {
+	if !s.start.GetAttach().GetOwner() || s.away.After(left) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, lossInterval)
+	ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
 	defer cancel()
-	if s.relay.opts.Gate.Reachable(ctx) == nil {
-		return true
+	if s.relay.opts.Gate.Reachable(ctx) != nil {
+		s.away = time.Now()
+		return false
 	}
-	s.away = time.Now()
-	return false
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	return time.Since(left) > s.relay.opts.OwnerLinger
 }
 
 // cut ends the stream of a client that doesn't read.

@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -47,6 +48,7 @@ type world struct {
 	// rights are "user namespace" for pods, and "user host" for the rest; to read what
 	// trace sessions recorded, "user read namespace" and "user read host".
 	rights map[string]bool
+	away   bool
 }
 
 // newWorld has user "admin", who may everything, and "jane", who may trace in "shop".
@@ -90,6 +92,14 @@ func (w *world) kubernetes() *fake.Clientset {
 		review.Status = authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: review.Spec.Token}}
 		return true, review, nil
 	})
+	client.PrependReactor("create", "selfsubjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.away {
+			return true, nil, errors.New("connection refused")
+		}
+		return true, &authorizationv1.SelfSubjectAccessReview{}, nil
+	})
 	client.PrependReactor("create", "subjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview).DeepCopy()
 		what := review.Spec.ResourceAttributes.Namespace
@@ -105,6 +115,13 @@ func (w *world) kubernetes() *fake.Clientset {
 		return true, review, nil
 	})
 	return client
+}
+
+// setAway says whether the API server can't be reached.
+func (w *world) setAway(away bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = away
 }
 
 func (w *world) allow(right string, allowed bool) {
