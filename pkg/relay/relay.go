@@ -60,7 +60,7 @@ type Options struct {
 	Linger time.Duration
 	// OwnerLinger is how long the session of a client waits that owns its trace session,
 	// which goes on for nobody else. If the API server was away meanwhile, which is on the
-	// client's way, it waits as any other. 0: DefaultOwnerLinger.
+	// client's way, it is Linger from when that is back. 0: DefaultOwnerLinger.
 	OwnerLinger time.Duration
 	// Stall is how long a client may read nothing; 0: DefaultStall.
 	Stall time.Duration

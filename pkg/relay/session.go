@@ -267,7 +267,7 @@ func (s *session) check() error {
 	switch {
 	case attached != nil:
 		stalled = attached.stalled()
-	case time.Since(left) > s.relay.opts.Linger || s.orphaned(left):
+	case s.orphaned(left):
 		return status.Error(codes.Aborted, "nobody came back for the session")
 	}
 	if s.stopped() {
@@ -279,21 +279,6 @@ func (s *session) check() error {
 		s.stop()
 	}
 	return nil
-}
-
-// orphaned says whether the client that owns what is shown has had the time to come back.
-// If the API server, which is on its way, was away since it left, that takes longer.
-func (s *session) orphaned(left time.Time) bool {
-	if !s.start.GetAttach().GetOwner() || s.away.After(left) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
-	defer cancel()
-	if s.relay.opts.Gate.Reachable(ctx) != nil {
-		s.away = time.Now()
-		return false
-	}
-	return time.Since(left) > s.relay.opts.OwnerLinger
 }
 
 // cut ends the stream of a client that doesn't read.
@@ -348,33 +333,6 @@ func (s *session) poke() {
 	select {
 	case s.news <- struct{}{}:
 	default:
-	}
-}
-
-// linger keeps what has not arrived at the client for a while, when the session is over.
-func (s *session) linger() {
-	s.relay.over(s)
-	defer s.relay.forget(s)
-	deadline := time.Now().Add(s.relay.opts.Linger)
-	ticker := time.NewTicker(min(lossInterval, s.relay.opts.Linger))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.relay.closing:
-			return
-		case <-s.dropped:
-			return
-		case <-ticker.C:
-		}
-		s.mu.Lock()
-		attached := s.attached
-		s.mu.Unlock()
-		if attached == nil && time.Now().After(deadline) {
-			return
-		}
-		if attached != nil && attached.stalled() > s.relay.opts.Stall {
-			attached.cancel(status.Error(codes.ResourceExhausted, "the client doesn't read the end of its run and is cut off"))
-		}
 	}
 }
 
