@@ -74,6 +74,7 @@ func (r *Relay) report(ctx context.Context, what string, nodes []string, ask fun
 			continue
 		}
 		group.Go(func() error {
+			m.awaitUp(ctx)
 			if err := ask(ctx, m, report); err != nil {
 				report.Error = reason(err)
 			}

@@ -19,6 +19,9 @@ import (
 	"nodegadget.dev/pkg/wire"
 )
 
+// upTimeout is how long is waited for a connection that is down, when somebody asks.
+const upTimeout = time.Second
+
 // Agent says where the agent of a node is.
 type Agent struct {
 	Node string
@@ -150,6 +153,20 @@ func (m *member) keepUp(ctx context.Context) {
 		if !m.conn.WaitForStateChange(ctx, state) {
 			return
 		}
+	}
+}
+
+// awaitUp gives a connection that was down another chance at once: its agent may have
+// come to be able to answer since the last attempt, after which the next one is put off.
+func (m *member) awaitUp(ctx context.Context) {
+	if m.up() || m.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, upTimeout)
+	defer cancel()
+	m.conn.ResetConnectBackoff()
+	for state := m.conn.GetState(); state != connectivity.Ready && m.conn.WaitForStateChange(ctx, state); {
+		state = m.conn.GetState()
 	}
 }
 

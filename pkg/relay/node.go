@@ -91,7 +91,7 @@ func (n *node) run(ctx context.Context) {
 			n.leave(ctx, ended, nil, end)
 			return
 		}
-		if while := n.again(err); while > 0 {
+		if while := n.again(m, err); while > 0 {
 			n.awaitOther(ctx, m, while)
 			continue
 		}

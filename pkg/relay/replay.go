@@ -121,8 +121,11 @@ func (n *node) excuse(err error) error {
 
 // again says how soon the agent is to be asked again before the client hears of it; 0
 // if it isn't.
-func (n *node) again(err error) time.Duration {
+func (n *node) again(m *member, err error) time.Duration {
 	if n.session.attaches() && n.header == nil && status.Code(err) == codes.Unavailable && time.Since(n.session.began) < replayPatience {
+		if m.conn != nil {
+			m.conn.ResetConnectBackoff()
+		}
 		return attachRetry
 	}
 	return 0

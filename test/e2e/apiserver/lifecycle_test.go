@@ -232,6 +232,6 @@ func TestInteractive(t *testing.T) {
 	agents[0].with(func(a *agent) { a.readers = 0 })
 	left := time.Now()
 	eventually(t, 40*time.Second, func() bool { return w.get("a") == nil })
-	require.WithinRange(t, time.Now(), left.Add(7*time.Second), left.Add(12*time.Second))
+	require.WithinRange(t, time.Now(), left.Add(5*time.Second), left.Add(12*time.Second))
 	require.NotNil(t, w.get("b"))
 }
