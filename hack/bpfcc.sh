@@ -18,14 +18,15 @@ case $object in
 esac
 
 # Paths end up in the line information that the verifier prints, so they are
-# relative. The multiarch directory has asm/types.h, alike on every machine.
+# relative. No option may name this directory (-ffile-prefix-map=$PWD=.): then two
+# symbols change places in one directory in three. The multiarch directory has asm/types.h, alike on every machine.
 # v3 of the instruction set (32-bit registers and jumps) is in Linux 5.1.
 tmp=$object.tmp.$$
 trap 'rm -f "$tmp"' EXIT
 "clang-$LLVM" -O2 -g -Wall -Werror \
 	-target bpf -mcpu=v3 "-D__TARGET_ARCH_$arch" \
 	-Igadgets/include -idirafter "/usr/include/$(gcc -print-multiarch)" \
-	"-ffile-prefix-map=$PWD=." -fdebug-compilation-dir=. \
+	-fdebug-compilation-dir=. \
 	-c "$source" -o "$tmp"
 # Drops DWARF and keeps BTF.
 "llvm-strip-$LLVM" -g "$tmp"
