@@ -85,7 +85,7 @@ func (l *ledger) accounts() map[string]*account {
 	for gadget, ended := range l.ended {
 		a := of(gadget)
 		a.runs, a.records = ended.runs, ended.records
-		addLoss(&a.Loss, &ended.Loss)
+		a.Loss.Add(&ended.Loss)
 	}
 	for m := range l.live {
 		of(m.gadget()).add(m)
@@ -123,7 +123,7 @@ func (a *account) add(m *member) {
 	own := &wire.Loss{
 		Queue: loss.GetQueue(), Unresolved: loss.GetUnresolved(), Withheld: loss.GetWithheld(), Throttled: loss.GetThrottled(),
 	}
-	addLoss(&a.Loss, own)
+	a.Loss.Add(own)
 }
 
 // addKernel adds what was lost before it could be anybody's.

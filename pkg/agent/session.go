@@ -59,8 +59,9 @@ type recorder struct {
 	readers uint32
 	outputs []*output
 
-	// What follows is run's own. over says that it doesn't begin again. keep says which records of the present member belong on
-	// the tape, for as long as others may have been recorded by the one before as well.
+	// What follows is run's own. over says that it doesn't begin again. keep says which
+	// records of the present member belong on the tape, for as long as others may have been
+	// recorded by the one before as well.
 	over      bool
 	keep      func(record []byte) bool
 	keepUntil time.Time
@@ -143,7 +144,8 @@ func (r *recorder) change(ctx context.Context, wanted session.Session) error {
 	}
 	if r.member != nil && proto.Equal(wanted.Start(), r.spec.Start()) {
 		r.set(wanted, wire.SessionState_RUNNING, "", "")
-		return r.arrange(ctx)
+		r.arrange(ctx)
+		return nil
 	}
 	next, err := r.sessions.join(ctx, &wanted)
 	if err != nil {
@@ -155,7 +157,8 @@ func (r *recorder) change(ctx context.Context, wanted session.Session) error {
 		return err
 	}
 	r.set(wanted, wire.SessionState_RUNNING, "", "")
-	return r.arrange(ctx)
+	r.arrange(ctx)
+	return nil
 }
 
 // replace lets next record in the place of the present member. What both have got is
@@ -207,7 +210,7 @@ func (r *recorder) settle() {
 	defer r.mu.Unlock()
 	// The kernel's counters are those that were read last, if they can't be any more.
 	loss, _ := r.member.loss()
-	addLoss(&r.past, loss)
+	r.past.Add(loss)
 	r.member = nil
 }
 
@@ -300,7 +303,7 @@ func (r *recorder) loss() *wire.Loss {
 	sum := proto.CloneOf(&r.past)
 	if r.member != nil {
 		loss, _ := r.member.loss()
-		addLoss(sum, loss)
+		sum.Add(loss)
 	}
 	return sum
 }

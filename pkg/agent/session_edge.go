@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/tape"
 	"nodegadget.dev/pkg/wire"
 )
@@ -32,14 +31,9 @@ func edge(header *wire.Header) (before, after func(record []byte) bool) {
 
 // clockOf says where a gadget's records have their time; nil if they have none.
 func clockOf(header *wire.Header) *tape.Clock {
-	source := header.GetGadget().GetSource()
-	if gadget.SourceKind(source.GetKind()) != gadget.Events {
+	offset, ok := header.TimeOffset()
+	if !ok {
 		return nil
 	}
-	for _, f := range source.GetFields() {
-		if gadget.Semantic(f.GetSemantic()) == gadget.Timestamp && f.GetSize() == 8 {
-			return &tape.Clock{Offset: int(f.GetOffset()), Boot: header.GetBootTime()}
-		}
-	}
-	return nil
+	return &tape.Clock{Offset: offset, Boot: header.GetBootTime()}
 }

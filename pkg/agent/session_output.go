@@ -19,12 +19,6 @@ import (
 	"nodegadget.dev/pkg/wire"
 )
 
-// What a file output has if its session doesn't say.
-const (
-	defaultFileSize = 16 << 20
-	defaultFiles    = 4
-)
-
 // output is where a session's records go beside its stream.
 type output struct {
 	name string
@@ -45,7 +39,7 @@ type outputSink interface {
 
 // arrange makes the outputs those that the spec wants. Those that stay the same aren't
 // disturbed.
-func (r *recorder) arrange(ctx context.Context) error {
+func (r *recorder) arrange(ctx context.Context) {
 	wanted := r.wantedOutputs()
 	for _, o := range r.outputs {
 		i := slices.IndexFunc(wanted, func(w *output) bool { return w.name == o.name && equality.Semantic.DeepEqual(w.spec, o.spec) })
@@ -63,7 +57,6 @@ func (r *recorder) arrange(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outputs = wanted
-	return nil
 }
 
 // wantedOutputs are those of the spec; none of them runs.

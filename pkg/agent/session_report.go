@@ -35,24 +35,15 @@ func (a *Agent) Sessions(request *wire.SessionsRequest, stream grpc.ServerStream
 				return err
 			}
 			ticker.Reset(reportInterval)
-		} else {
-			// Nothing was said for a while: what changes now is told at once.
-			select {
-			case <-stream.Context().Done():
-				return nil
-			case <-a.stopping.Done():
-				return nil
-			case <-changed:
-				continue
-			case <-ticker.C:
-				continue
-			}
+			// What changes now has to wait. After silence it is told at once.
+			changed = nil
 		}
 		select {
 		case <-stream.Context().Done():
 			return nil
 		case <-a.stopping.Done():
 			return nil
+		case <-changed:
 		case <-ticker.C:
 		}
 	}

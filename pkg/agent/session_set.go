@@ -60,8 +60,6 @@ func (l *SessionLimits) complete() {
 type sessions struct {
 	agent  *Agent
 	limits SessionLimits
-	// join begins to record what a session wants.
-	join func(ctx context.Context, wanted *session.Session) (*member, error)
 	// running counts recorders.
 	running sync.WaitGroup
 
@@ -98,17 +96,15 @@ type want struct {
 
 func newSessions(a *Agent, limits SessionLimits) *sessions {
 	limits.complete()
-	s := &sessions{
+	return &sessions{
 		agent: a, limits: limits, recorders: map[apitypes.UID]*recorder{}, ending: map[apitypes.UID]*recorder{},
 		refused: map[apitypes.UID]refusal{}, told: map[apitypes.UID]want{}, changed: make(chan struct{}), rates: map[string]*bucket{},
 		node: newBucket(limits.NodeRate, 0, time.Now()),
 	}
-	s.join = s.load
-	return s
 }
 
-// load joins the program that a session wants, or loads it.
-func (s *sessions) load(ctx context.Context, wanted *session.Session) (*member, error) {
+// join begins to record what a session wants.
+func (s *sessions) join(ctx context.Context, wanted *session.Session) (*member, error) {
 	plan, err := s.agent.prepare(wanted.Start())
 	if err != nil {
 		return nil, err
@@ -122,6 +118,11 @@ func (s *sessions) load(ctx context.Context, wanted *session.Session) (*member, 
 func (s *sessions) set(ctx context.Context, wanted []session.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.arrange(ctx, wanted)
+}
+
+// arrange tells recorders what is wanted, and begins and ends them. The caller holds mu.
+func (s *sessions) arrange(ctx context.Context, wanted []session.Session) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -210,9 +211,8 @@ func (s *sessions) schedule(ctx context.Context) {
 	if !next.IsZero() {
 		s.timer = time.AfterFunc(time.Until(next), func() {
 			s.mu.Lock()
-			last := s.last
-			s.mu.Unlock()
-			s.set(ctx, last)
+			defer s.mu.Unlock()
+			s.arrange(ctx, s.last)
 		})
 	}
 }
@@ -346,7 +346,7 @@ func fileBytes(s *session.Session) int64 {
 	if file == nil {
 		return 0
 	}
-	size, files := int64(defaultFileSize), int64(cmp.Or(file.MaxFiles, defaultFiles))
+	size, files := int64(sink.DefaultMaxBytes), int64(cmp.Or(file.MaxFiles, sink.DefaultMaxFiles))
 	if file.MaxSize != nil {
 		size = file.MaxSize.Value()
 	}

@@ -42,7 +42,7 @@ func (a *Agent) status() *wire.Status {
 	s := &wire.Status{Started: a.started.UnixNano(), Runs: uint32(a.runs.Load()), Loss: &wire.Loss{}, Unsupported: a.unsupported()}
 	for _, account := range a.ledger.accounts() {
 		s.Records += account.records
-		addLoss(s.Loss, &account.Loss)
+		s.Loss.Add(&account.Loss)
 	}
 	switch {
 	case a.opts.Containers != nil:
@@ -90,15 +90,6 @@ func unsupportedBy(findings []*wire.Finding) []string {
 		}
 	}
 	return names
-}
-
-func addLoss(to, loss *wire.Loss) {
-	to.Kernel += loss.GetKernel()
-	to.Skipped += loss.GetSkipped()
-	to.Queue += loss.GetQueue()
-	to.Unresolved += loss.GetUnresolved()
-	to.Withheld += loss.GetWithheld()
-	to.Throttled += loss.GetThrottled()
 }
 
 // oneLine makes a text of several lines fit for a log or a table.

@@ -273,7 +273,7 @@ func (n *node) leave(ctx context.Context, to state, why error, message *wire.Run
 	_ = n.pass(ctx, parcel{dead: true, message: message})
 	n.session.mu.Lock()
 	n.records += n.runRecords
-	add(&n.loss, n.runLoss)
+	n.loss.Add(n.runLoss)
 	n.runRecords, n.received, n.runLoss, n.state, n.why = 0, 0, nil, to, why
 	n.session.mu.Unlock()
 	n.session.poke()
@@ -284,15 +284,4 @@ func (n *node) setState(to state) {
 	n.state = to
 	n.session.mu.Unlock()
 	n.session.poke()
-}
-
-// add adds a loss to a sum.
-func add(sum, l *wire.Loss) {
-	sum.Kernel += l.GetKernel()
-	sum.Queue += l.GetQueue()
-	sum.Skipped += l.GetSkipped()
-	sum.Relay += l.GetRelay()
-	sum.Unresolved += l.GetUnresolved()
-	sum.Withheld += l.GetWithheld()
-	sum.Throttled += l.GetThrottled()
 }

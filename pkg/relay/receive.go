@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"nodegadget.dev/pkg/gadget"
 	"nodegadget.dev/pkg/wire"
 )
 
@@ -87,16 +86,11 @@ func (n *node) begin(ctx context.Context, header *wire.Header) (*clock, error) {
 
 // clockOf is nil if records can't be put in order with those of other nodes.
 func clockOf(header *wire.Header) *clock {
-	source := header.GetGadget().GetSource()
-	if gadget.SourceKind(source.GetKind()) != gadget.Events {
+	offset, ok := header.TimeOffset()
+	if !ok {
 		return nil
 	}
-	for _, f := range source.GetFields() {
-		if gadget.Semantic(f.GetSemantic()) == gadget.Timestamp && f.GetSize() == 8 && f.GetOffset() <= gadget.MaxRecordSize {
-			return &clock{offset: int(f.GetOffset()), boot: header.GetBootTime()}
-		}
-	}
-	return nil
+	return &clock{offset: offset, boot: header.GetBootTime()}
 }
 
 // handle takes one message of the agent's.

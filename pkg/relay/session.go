@@ -307,7 +307,7 @@ func (s *session) total() *wire.End {
 	end := &wire.End{Loss: &wire.Loss{}}
 	for _, n := range s.nodes {
 		end.Records += n.records
-		add(end.Loss, &n.loss)
+		end.Loss.Add(&n.loss)
 	}
 	_, end.Loss.Relay = s.box.counts()
 	return end

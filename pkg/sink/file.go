@@ -18,8 +18,8 @@ import (
 
 // What a file output may take if its options don't say.
 const (
-	defaultMaxBytes = 16 << 20
-	defaultMaxFiles = 4
+	DefaultMaxBytes = 16 << 20
+	DefaultMaxFiles = 4
 )
 
 // clusterDir has the files of ClusterTraceSessions. No namespace can have that name.
@@ -49,8 +49,8 @@ type File struct {
 
 // NewFile makes a file output. It touches nothing before Run.
 func NewFile(opts FileOptions) *File {
-	opts.MaxBytes = cmp.Or(max(opts.MaxBytes, 0), defaultMaxBytes)
-	opts.MaxFiles = cmp.Or(min(max(opts.MaxFiles, 0), mostFiles), defaultMaxFiles)
+	opts.MaxBytes = cmp.Or(max(opts.MaxBytes, 0), DefaultMaxBytes)
+	opts.MaxFiles = cmp.Or(min(max(opts.MaxFiles, 0), mostFiles), DefaultMaxFiles)
 	return &File{opts: opts}
 }
 
