@@ -108,11 +108,9 @@ func commands(t *testing.T, document, section string) []string {
 	require.NoError(t, err)
 	_, rest, found := strings.Cut(string(text), "\n## "+section+"\n")
 	require.True(t, found, "section %q of %s", section, document)
-	_, rest, found = strings.Cut(rest, "\n```\n")
-	require.True(t, found)
-	block, _, found := strings.Cut(rest, "\n```\n")
-	require.True(t, found)
-	return strings.Split(strings.ReplaceAll(block, "\\\n", " "), "\n")
+	all := blocksIn(rest)
+	require.NotEmpty(t, all)
+	return all[0].lines
 }
 
 // testQuickStart does what the README says about clusters, to the letter, but for the

@@ -33,13 +33,10 @@ type block struct {
 
 var blocks = regexp.MustCompile("(?ms)(?:^`([a-z]+\\.yaml)`:\n\n)?^```[a-z]*\n(.*?)\n```$")
 
-// blocksOf are the blocks of code of a document, in their order.
-func blocksOf(t *testing.T, document string) []block {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, document))
-	require.NoError(t, err)
+// blocksIn are the blocks of code of a text, in their order.
+func blocksIn(text string) []block {
 	var all []block
-	for _, match := range blocks.FindAllStringSubmatch(string(text), -1) {
+	for _, match := range blocks.FindAllStringSubmatch(text, -1) {
 		all = append(all, block{file: match[1], lines: strings.Split(strings.ReplaceAll(match[2], "\\\n", " "), "\n")})
 	}
 	return all
@@ -50,7 +47,9 @@ func testSessionGuide(t *testing.T, s *suite) {
 	sh := s.shell(t)
 	s.makeShop(t)
 	sh.work = t.TempDir()
-	all := blocksOf(t, "docs/sessions.md")
+	guide, err := os.ReadFile(filepath.Join(root, "docs/sessions.md"))
+	require.NoError(t, err)
+	all := blocksIn(string(guide))
 	require.Greater(t, len(all), 6)
 	for _, b := range all {
 		if b.file != "" {
