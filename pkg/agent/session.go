@@ -281,6 +281,9 @@ func (r *recorder) set(spec session.Session, phase wire.SessionState_Phase, reas
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.spec, r.phase, r.reason, r.message = spec, phase, reason, message
+	if r.tape != nil {
+		r.tape.Resize(retainRecords(&spec), retainBytes(&spec))
+	}
 	r.sessions.poke()
 }
 

@@ -181,11 +181,9 @@ func (s *sessions) isAlive(id string) bool {
 
 // retention is what a session's tape keeps.
 func (r *recorder) retention(header *wire.Header) tape.Options {
-	opts := tape.Options{Bytes: retainBytes(&r.spec), Clock: clockOf(header), Explain: r.sessions.agent.explain}
-	if stream := r.spec.Spec.Output.Stream; stream != nil {
-		opts.Records = int(stream.Retain)
+	return tape.Options{
+		Records: retainRecords(&r.spec), Bytes: retainBytes(&r.spec), Clock: clockOf(header), Explain: r.sessions.agent.explain,
 	}
-	return opts
 }
 
 // keepsStream says whether a session's records can be read: also if nothing is said of

@@ -332,6 +332,14 @@ func (s *sessions) pokeLocked() {
 	s.changed = make(chan struct{})
 }
 
+// retainRecords is how many records a session's stream has; 0 for the tape's default.
+func retainRecords(s *session.Session) int {
+	if stream := s.Spec.Output.Stream; stream != nil {
+		return int(stream.Retain)
+	}
+	return 0
+}
+
 // retainBytes is how much memory a session's stream may take.
 func retainBytes(s *session.Session) int {
 	if stream := s.Spec.Output.Stream; stream != nil && stream.RetainBytes != nil {

@@ -99,6 +99,12 @@ func TestSessionIsRecordedAndRead(t *testing.T) {
 	w = n.read(&wire.Attach{Namespace: "shop", Name: "carts", Tail: 2})
 	require.Equal(t, []string{"cart-3", "cart-4"}, w.marks())
 
+	smaller := execs("shop", "carts")
+	smaller.Generation, smaller.Spec.Output.Stream = 2, &v1alpha1.StreamOutput{Retain: 3}
+	n.sessionsOf(smaller)
+	n.awaitState("carts", in(wire.SessionState_RUNNING, 2))
+	require.Equal(t, []string{"cart-2", "cart-3", "cart-4"}, n.read(&wire.Attach{Namespace: "shop", Name: "carts"}).marks())
+
 	follower := n.watch(&wire.Start{Attach: &wire.Attach{Namespace: "shop", Name: "carts", Uid: "uid-carts", Tail: 1, Follow: true}})
 	n.awaitState("carts", func(s *wire.SessionState) bool { return s.GetReaders() == 1 })
 	cart.run("/bin/true", "cart-5")

@@ -71,14 +71,18 @@ type Tape struct {
 	free []byte
 }
 
+func (o *Options) complete() {
+	if o.Records <= 0 {
+		o.Records = DefaultRecords
+	}
+	if o.Bytes <= 0 {
+		o.Bytes = DefaultBytes
+	}
+}
+
 // New makes an empty tape.
 func New(opts Options) *Tape {
-	if opts.Records <= 0 {
-		opts.Records = DefaultRecords
-	}
-	if opts.Bytes <= 0 {
-		opts.Bytes = DefaultBytes
-	}
+	opts.complete()
 	return &Tape{opts: opts, explanations: explanations{known: map[uint32]*explanation{}}}
 }
 
@@ -143,6 +147,16 @@ func (t *Tape) Notice(text string) {
 	}
 }
 
+// Resize changes how much is retained, as Options say it.
+func (t *Tape) Resize(records, bytes int) {
+	limits := Options{Records: records, Bytes: bytes}
+	limits.complete()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.opts.Records, t.opts.Bytes = limits.Records, limits.Bytes
+	t.trim()
+}
+
 // push adds an entry and lets go of the oldest ones.
 func (t *Tape) push(e entry) {
 	e.sequence, e.arrived = t.next, time.Now().UnixNano()
@@ -150,10 +164,15 @@ func (t *Tape) push(e entry) {
 	t.records += uint64(e.count)
 	t.bytes += e.size()
 	t.entries.push(e)
+	t.trim()
+	t.wake()
+}
+
+// trim lets go of the oldest entries that aren't to be retained.
+func (t *Tape) trim() {
 	for t.entries.len() > 1 && t.full() {
 		t.pop()
 	}
-	t.wake()
 }
 
 // full says whether the oldest entry isn't to be retained. Of records there are as many

@@ -296,3 +296,19 @@ func TestEndsOfIntervalsAreKept(t *testing.T) {
 		require.Equal(t, []string{"batch 0: 9", "batch 2: end", "replayed"}, rest(t, tp.Read(tape.From{Since: 1005})))
 	})
 }
+
+func TestResize(t *testing.T) {
+	tp := tape.New(tape.Options{Records: 10})
+	for i := range int64(10) {
+		tp.Append(made(0, i), nil)
+	}
+	tp.Resize(3, 0)
+	require.EqualValues(t, 3, tp.Stats().Records, "what is too much goes at once")
+	tp.Resize(5, 0)
+	for i := range int64(10) {
+		tp.Append(made(0, i), nil)
+	}
+	require.EqualValues(t, 5, tp.Stats().Records)
+	tp.Resize(0, 1)
+	require.EqualValues(t, 1, tp.Stats().Records, "the newest is kept")
+}
