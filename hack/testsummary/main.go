@@ -4,14 +4,14 @@
 // runs end in one honest line: how many tests passed, failed and were skipped,
 // and why.
 //
-//	testsummary [-tally FILE] test ARGS...   run "go test ARGS"
-//	testsummary [-tally FILE] read FILE...   count what is in logs of "go test -v"
-//	testsummary -tally FILE [-allowed FILE] [-strict] sum
+//	testsummary [flags] test ARGS...   run "go test ARGS"
+//	testsummary [flags] read FILE...   count what is in logs of "go test -v"
+//	testsummary [flags] sum            count what is in the tally
 //
-// With -tally the results are also appended to FILE, and sum adds up what is
-// in it. A test that ran more than once counts once, by its worst result; one
+// With -tally FILE the results are also appended to FILE, and sum adds up what
+// is in it. A test that ran more than once counts once, by its worst result; one
 // that was skipped here and passed there has passed. With -strict, a skip that
-// no line of the -allowed file covers is a failure.
+// no line of the file of -allowed covers is a failure.
 package main
 
 import (
@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 )
 
 // errFailed says that tests failed; what and why has been printed already.
@@ -35,7 +34,7 @@ func main() {
 	var opts options
 	flag.StringVar(&opts.tally, "tally", "", "append results to this `file`, or sum it up")
 	flag.StringVar(&opts.allowed, "allowed", "", "`file` of skips that are allowed")
-	flag.BoolVar(&opts.strict, "strict", false, "make sum fail on skips that are not allowed")
+	flag.BoolVar(&opts.strict, "strict", false, "fail on skips that are not allowed")
 	flag.Parse()
 	if err := run(opts, flag.Args(), os.Stdout); err != nil {
 		if !errors.Is(err, errFailed) {
@@ -72,20 +71,10 @@ func finish(opts options, results []result, runErr error, out io.Writer) error {
 			return err
 		}
 	}
-	results = merge(results)
-	for _, r := range results {
-		if r.outcome == skipped {
-			fmt.Fprintf(out, "skipped: %s: %s\n", r.name, r.reason)
-		}
+	if err := report(opts, results, out); err != nil && runErr == nil {
+		runErr = err
 	}
-	fmt.Fprintln(out, count(results))
-	if runErr != nil {
-		return runErr
-	}
-	if slices.ContainsFunc(results, func(r result) bool { return r.outcome == failed }) {
-		return errFailed
-	}
-	return nil
+	return runErr
 }
 
 // sum reports what the tally holds.
@@ -94,24 +83,34 @@ func sum(opts options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if len(results) == 0 {
+		fmt.Fprintln(out, count(results))
+		return errFailed
+	}
+	return report(opts, results, out)
+}
+
+// report names what failed and what was skipped, and counts all.
+func report(opts options, results []result, out io.Writer) error {
 	var allowed []allowance
 	if opts.allowed != "" {
+		var err error
 		if allowed, err = readAllowances(opts.allowed); err != nil {
 			return err
 		}
 	}
 	results = merge(results)
-	bad := len(results) == 0
+	bad := false
 	for _, r := range results {
 		switch {
 		case r.outcome == failed:
 			bad = true
 			fmt.Fprintf(out, "failed: %s\n", r.name)
-		case r.outcome == skipped && covered(allowed, r):
+		case r.outcome == skipped && (!opts.strict || covered(allowed, r)):
 			fmt.Fprintf(out, "skipped: %s: %s\n", r.name, r.reason)
 		case r.outcome == skipped:
-			bad = bad || opts.strict
-			fmt.Fprintf(out, "skipped, not in the list of allowed skips: %s: %s\n", r.name, r.reason)
+			bad = true
+			fmt.Fprintf(out, "skipped, which is not allowed: %s: %s\n", r.name, r.reason)
 		}
 	}
 	fmt.Fprintln(out, count(results))

@@ -58,8 +58,10 @@ func TestCollectMalformed(t *testing.T) {
 
 func TestReadLogs(t *testing.T) {
 	const whole = "=== RUN   TestA\n--- PASS: TestA (0.00s)\r\n" +
-		"    a_test.go:3: needs kprobes\r\n[ 1.2] oops    --- SKIP: TestB/x (0.00s)\r\n" +
-		"--- FAIL: TestB (0.00s)\nFAIL\n"
+		"=== RUN   TestB\r\n=== RUN   TestB/x\r\n    a_test.go:3: needs kprobes\r\n" +
+		"=== RUN   TestB/y\r\n    a_test.go:9: wrong\r\n=== NAME  TestB\r\n    a_test.go:11: about B\r\n" +
+		"--- FAIL: TestB (0.00s)\r\n[ 1.2] oops    --- SKIP: TestB/x (0.00s)\r\n" +
+		"    --- FAIL: TestB/y (0.00s)\r\n=== RUN   TestC\r\n--- SKIP: TestC (0.00s)\r\nFAIL\n"
 	const broken = "--- PASS: TestA (0.00s)\n=== RUN   TestB\nKernel panic"
 	dir := t.TempDir()
 	paths := []string{filepath.Join(dir, "6.1.log"), filepath.Join(dir, "5.10.log")}
@@ -70,8 +72,10 @@ func TestReadLogs(t *testing.T) {
 	}
 	want := []result{
 		{"kernel-6.1.TestA", passed, ""},
-		{"kernel-6.1.TestB/x", skipped, "a_test.go:3: needs kprobes"},
 		{"kernel-6.1.TestB", failed, ""},
+		{"kernel-6.1.TestB/x", skipped, "a_test.go:3: needs kprobes"},
+		{"kernel-6.1.TestB/y", failed, ""},
+		{"kernel-6.1.TestC", skipped, ""},
 		{"kernel-5.10.TestA", passed, ""},
 		{"kernel-5.10", failed, ""},
 	}
@@ -169,10 +173,14 @@ func TestFinish(t *testing.T) {
 	if err := finish(opts, results, nil, &out); !errors.Is(err, errFailed) {
 		t.Errorf("got error %v, want %v", err, errFailed)
 	}
-	if want := "skipped: p.TestB: why\n0 passed, 1 failed, 1 skipped\n"; out.String() != want {
+	if want := "failed: p.TestA\nskipped: p.TestB: why\n0 passed, 1 failed, 1 skipped\n"; out.String() != want {
 		t.Errorf("got output %q, want %q", out.String(), want)
 	}
 	if got, err := readTally(opts.tally); err != nil || !reflect.DeepEqual(got, results) {
 		t.Errorf("got tally %v (%v), want %v", got, err, results)
+	}
+	opts = options{strict: true}
+	if err := finish(opts, results[1:], nil, &out); !errors.Is(err, errFailed) {
+		t.Errorf("strict: got error %v, want %v", err, errFailed)
 	}
 }

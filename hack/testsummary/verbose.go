@@ -14,6 +14,8 @@ var (
 	// verdict is a line such as "    --- SKIP: TestOpen/kprobe (0.00s)". On a
 	// serial console, a kernel message may stand before it.
 	verdict = regexp.MustCompile(`--- (PASS|FAIL|SKIP): (\S+) \([0-9.]+s\)$`)
+	// speaker is a line that says whose output follows, such as "=== NAME  TestOpen".
+	speaker = regexp.MustCompile(`=== (?:RUN|CONT|NAME|PAUSE) +(\S+)$`)
 	// remark is a line such as "    open_test.go:12: needs kprobes".
 	remark = regexp.MustCompile(`\w+\.go:\d+: .*$`)
 	// end is the last line of a test binary.
@@ -40,20 +42,24 @@ func readLogs(paths []string) ([]result, error) {
 func readVerbose(kernel, text string) []result {
 	outcomes := map[string]outcome{"PASS": passed, "FAIL": failed, "SKIP": skipped}
 	var results []result
-	said, ended := "", false
+	// The verdicts of subtests follow that of their parent, long after what the
+	// subtests said.
+	said, speaks, ended := map[string]string{}, "", false
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		if m := verdict.FindStringSubmatch(line); m != nil {
 			r := result{name: kernel + "." + m[2], outcome: outcomes[m[1]]}
 			if r.outcome == skipped {
-				r.reason = said
+				r.reason = said[m[2]]
 			}
 			results = append(results, r)
-			said = ""
 			continue
 		}
+		if m := speaker.FindStringSubmatch(line); m != nil {
+			speaks = m[1]
+		}
 		if m := remark.FindString(line); m != "" {
-			said = m
+			said[speaks] = m
 		}
 		ended = ended || end.MatchString(line)
 	}
