@@ -19,7 +19,14 @@ import (
 )
 
 // severities are the words for wire.Finding's.
-var severities = map[uint32]string{1: "fine", 2: "restricted", 3: "doesn't work"}
+var severities = map[uint32]string{severityFine: "fine", severityRestricted: "restricted", severityBroken: "doesn't work"}
+
+// The severities of wire.Finding.
+const (
+	severityFine = iota + 1
+	severityRestricted
+	severityBroken
+)
 
 // nodeFindings is what doctor shows of a node. Its texts are safe to print.
 type nodeFindings struct {
@@ -51,12 +58,37 @@ func newNodeFindings(report *wire.NodeReport) nodeFindings {
 	return n
 }
 
+// problemsError says on how many nodes a gadget can't run, or nobody can tell. What
+// runs with a restriction isn't a problem: on most kernels something does.
+type problemsError struct{ nodes, all int }
+
+func (e *problemsError) Error() string {
+	return fmt.Sprintf("there are problems on %d of %d nodes", e.nodes, e.all)
+}
+
+// newProblemsError is nil if there are no problems.
+func newProblemsError(all []nodeFindings) error {
+	e := &problemsError{all: len(all)}
+	for _, n := range all {
+		broken := func(f finding) bool { return f.level >= severityBroken }
+		if n.Error != "" || slices.ContainsFunc(n.Findings, broken) {
+			e.nodes++
+		}
+	}
+	if e.nodes == 0 {
+		return nil
+	}
+	return e
+}
+
 func newDoctor(stop context.Context, streams Streams) *cobra.Command {
 	t := &target{}
 	var output string
 	var nodes []string
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Say what stands in the way of which gadget, and how to mend it", Args: noArguments,
+		Long: "Say what stands in the way of which gadget, and how to mend it.\n\n" +
+			"The exit status is 3 if a gadget can't run on a node, or a node doesn't answer. Gadgets that\nrun with a restriction leave it at 0.",
 		RunE: func(*cobra.Command, []string) error {
 			response, err := t.doctor(stop, nodes)
 			if err != nil {
@@ -72,7 +104,10 @@ func newDoctor(stop context.Context, streams Streams) *cobra.Command {
 			} else {
 				err = printDocument(streams.Out, output, all)
 			}
-			return errors.Join(err, noneAnswers(response))
+			if err := errors.Join(err, noneAnswers(response)); err != nil {
+				return err
+			}
+			return newProblemsError(all)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
@@ -130,7 +165,7 @@ type findingGroup []finding
 func (n *nodeFindings) groups() []findingGroup {
 	var groups []findingGroup
 	for _, f := range n.Findings {
-		if f.level == 1 {
+		if f.level == severityFine {
 			continue
 		}
 		at := slices.IndexFunc(groups, func(g findingGroup) bool { return g[0].Remedy == f.Remedy })

@@ -24,9 +24,10 @@ import (
 
 // Exit statuses.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitProblems = 3
 )
 
 // Streams are where a program reads and writes.
@@ -68,8 +69,12 @@ func run(ctx, stop context.Context, args []string, streams Streams) int {
 	}
 	fmt.Fprintf(streams.Err, "kubectl-gadget: %s\n", print.EscapeLines(err.Error()))
 	var usage *client.UsageError
-	if errors.As(err, &usage) {
+	var problems *problemsError
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &problems):
+		return exitProblems
 	}
 	return exitFailed
 }

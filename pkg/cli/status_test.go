@@ -92,11 +92,49 @@ func TestDoctor(t *testing.T) {
 	f := &fakeRelay{nodes: threeNodes()}
 	for _, mode := range []string{"text", "json", "yaml"} {
 		r := callCluster(t, f, "doctor", "-o", mode, "--node", "node1,node2")
-		require.Zero(t, r.status, r.err)
+		require.Equal(t, 3, r.status, r.err)
+		require.Equal(t, "kubectl-gadget: there are problems on 2 of 3 nodes\n", r.err)
 		golden(t, "doctor-"+mode+".txt", r.out)
 		require.NotContains(t, r.out, "\x1b")
 	}
 	require.Equal(t, []string{"node1", "node2"}, f.asked)
+}
+
+func TestDoctorsVerdict(t *testing.T) {
+	for name, test := range map[string]struct {
+		report *wire.NodeReport
+		want   int
+	}{
+		"all is well":                 {examined(1), 0},
+		"restrictions":                {examined(1, 2, 2), 0},
+		"something doesn't work":      {examined(1, 2, 3), 3},
+		"worse than is known here":    {examined(4), 3},
+		"a node that doesn't answer":  {&wire.NodeReport{Error: "there is no agent on this node"}, 3},
+		"a node that answers in part": {&wire.NodeReport{Info: &wire.InfoResponse{}, Error: "no answer within 30s"}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.report.Name = "node2"
+			well := examined(1, 2)
+			well.Name = "node1"
+			r := callCluster(t, &fakeRelay{nodes: &wire.NodesResponse{Nodes: []*wire.NodeReport{test.report, well}}}, "doctor", "-o", "json")
+			require.Equal(t, test.want, r.status, r.err)
+			var nodes []map[string]any
+			require.NoError(t, json.Unmarshal([]byte(r.out), &nodes))
+			require.Len(t, nodes, 2)
+			if test.want == 0 {
+				require.Empty(t, r.err)
+			}
+		})
+	}
+}
+
+// examined is the report of a node with findings of these severities.
+func examined(severities ...uint32) *wire.NodeReport {
+	report := &wire.NodeReport{Info: &wire.InfoResponse{}, Doctor: &wire.DoctorResponse{}}
+	for _, severity := range severities {
+		report.Doctor.Findings = append(report.Doctor.Findings, &wire.Finding{Gadget: "trace_exec", Severity: severity})
+	}
+	return report
 }
 
 func TestVersion(t *testing.T) {

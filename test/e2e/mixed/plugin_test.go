@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,15 +28,28 @@ func (s *suite) plugin(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// problems is the exit status of doctor if a gadget can't run on a node.
+const problems = 3
+
 // run runs the plugin to its end, and returns what it prints.
 func (s *suite) run(t *testing.T, args ...string) string {
+	t.Helper()
+	return s.runTo(t, 0, args...)
+}
+
+// runTo is run for a plugin that ends with a certain exit status.
+func (s *suite) runTo(t *testing.T, status int, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := s.plugin(ctx, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	require.NoError(t, cmd.Run(), "kubectl gadget %s: %s", strings.Join(args, " "), &stderr)
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	require.Equal(t, status, cmd.ProcessState.ExitCode(), "kubectl gadget %s: %s", strings.Join(args, " "), &stderr)
 	return stdout.String()
 }
 
