@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,6 +18,10 @@ import (
 	"nodegadget.dev/pkg/print"
 	"nodegadget.dev/pkg/wire"
 )
+
+// examineTimeout bounds doctor's question to all nodes, which load every gadget. The
+// relay gives each of them 30 seconds, and the others are shown if one takes longer.
+const examineTimeout = 45 * time.Second
 
 // severities are the words for wire.Finding's.
 var severities = map[uint32]string{severityFine: "fine", severityRestricted: "restricted", severityBroken: "doesn't work"}
@@ -125,7 +130,7 @@ func (t *target) addAll(flags *pflag.FlagSet) {
 }
 
 func (t *target) doctor(stop context.Context, nodes []string) (*wire.NodesResponse, error) {
-	ctx, cancel := context.WithTimeout(stop, askTimeout)
+	ctx, cancel := context.WithTimeout(stop, examineTimeout)
 	defer cancel()
 	if err := t.check(); err != nil {
 		return nil, err
