@@ -9,15 +9,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nodegadget.dev/pkg/pidns"
 )
 
 // fileName is that of the open file that the program looks at. Files of the
 // machine won't do: overlays show other inode numbers than their inodes have.
 const fileName = "nodegadget-witness"
-
-// hostPIDs is the inode of the first PID namespace (PROC_PID_INIT_INO in
-// include/linux/proc_ns.h). In others process ids aren't those of struct task_struct.
-const hostPIDs = 0xEFFFFFFC
 
 // subject is the calling thread, with two open files.
 type subject struct {
@@ -75,7 +73,7 @@ func (s *subject) truth(got *report) map[fact]string {
 		factCgroup:   number(got.Cgroup),
 		factFileName: text([]byte("memfd:" + fileName)),
 	}
-	if ns, ok := inode("/proc/thread-self/ns/pid"); ok && ns == hostPIDs {
+	if first, err := pidns.First(); err == nil && first {
 		truth[factParent] = strconv.Itoa(s.parent)
 	}
 	if ns, ok := inode("/proc/thread-self/ns/mnt"); ok {
