@@ -176,3 +176,17 @@ func TestKernelBTFIsNeededWhereNoAlternativeDoesWithout(t *testing.T) {
 		})
 	}
 }
+
+// TestVisitsTasks: of the built-in gadgets, and of others that could be.
+func TestVisitsTasks(t *testing.T) {
+	for _, name := range objectNames(t) {
+		spec := parseObject(t, name, "x86_64").Spec
+		require.Equal(t, name == "snapshot_process", spec.VisitsTasks(), name)
+	}
+	for section, want := range map[string]bool{
+		"iter/task": true, "iter/task_file": true, "iter/task_vma": true, "iter/bpf_map": false, "tp_btf/task": false,
+	} {
+		spec := Spec{Groups: []Group{{Alternatives: []Alternative{{Programs: []Program{{Section: "raw_tp/x"}, {Section: section}}}}}}}
+		require.Equal(t, want, spec.VisitsTasks(), section)
+	}
+}

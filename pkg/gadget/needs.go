@@ -48,6 +48,9 @@ var hookNeeds = map[string]Need{
 	"tp":             {Feature: "tracepoint program", Since: Release{4, 7}},
 }
 
+// taskIterators are the targets of iterators that go over tasks.
+var taskIterators = []string{"task", "task_file", "task_vma"}
+
 // globalData is needed by every gadget: its parameters are constants in .rodata.
 var globalData = Need{Feature: "global data", Since: Release{5, 2}}
 
@@ -106,4 +109,19 @@ func (s *Spec) NeedsKernelBTF() []string {
 		}
 	}
 	return groups
+}
+
+// VisitsTasks says whether records come from an iterator over tasks, their files or their
+// memory. The kernel shows one no processes outside of the PID namespace of who reads it.
+func (s *Spec) VisitsTasks() bool {
+	for _, group := range s.Groups {
+		for _, alternative := range group.Alternatives {
+			for _, p := range alternative.Programs {
+				if p.Hook() == "iter" && slices.Contains(taskIterators, p.Target()) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
