@@ -167,6 +167,7 @@ func (a *Agent) examineGadget(ctx context.Context, name string) *wire.Finding {
 		f.Problem += "; no hook for " + strings.Join(lacking, ", ")
 		f.Remedy = "a newer kernel, or one with more features, has more hooks: see what the gadget needs with inspect"
 	}
+	a.examineConfinement(f)
 	return f
 }
 

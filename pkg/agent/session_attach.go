@@ -51,6 +51,9 @@ func (a *Agent) attach(stream grpc.BidiStreamingServer[wire.RunRequest, wire.Run
 	if err := stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}}); err != nil {
 		return err
 	}
+	if err := a.tellConfinement(header.GetGadget().GetName(), stream.Send); err != nil {
+		return err
+	}
 	owner := wanted.GetOwner() && r.interactive()
 	go func() {
 		awaitStop(stream)

@@ -85,7 +85,7 @@ func Prepare(setup Setup) (*Agent, error) {
 		Gadgets: catalog, Chooser: chooser, Types: kernel.Types{Source: kernel.Source{Release: chooser.Identity().Release}},
 		Node: setup.Node, BufferSize: setup.BufferSize, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Sessions: setup.Sessions, Log: setup.Log,
 	})
-	a.setup = setup
+	a.setup, a.confined = setup, ownConfinement(setup.Enrolment != nil)
 	if err := a.prepareEnrolment(); err != nil {
 		a.Close()
 		return nil, err
