@@ -40,6 +40,7 @@ func newServe() *cobra.Command {
 	flags.StringVar(&opts.install, "btf-install", "", "write this kernel's BTF below this root for other tools, as btf install does")
 	flags.StringVar(&setup.Gadgets, "gadgets", "", "directory of gadgets to serve instead of the built-in ones")
 	flags.IntVar(&setup.BufferSize, "buffer-size", 0, "bytes of the kernel's event buffer where the client doesn't say (default 4194304)")
+	flags.Uint32Var(&setup.CgroupBudget, "cgroup-budget", 0, "most events a second of one cgroup in one gadget, so that it can't drown its neighbours' (default: any number)")
 	flags.IntVar(&setup.QueueSize, "queue-size", agent.DefaultQueueSize, "most bytes that wait for one client")
 	flags.IntVar(&setup.MaxRuns, "max-runs", agent.DefaultMaxRuns, "most gadgets that run at the same time")
 	return cmd

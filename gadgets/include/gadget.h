@@ -131,7 +131,8 @@ GADGET_PARAM_STRING(comm, GADGET_COMM_LEN, "only threads of this name");
 /* Written by the tracer, not by the user. */
 const volatile bool gadget_use_perf = false;
 const volatile bool gadget_filter_containers = false;
-const volatile __u32 gadget_wakeup_bytes = 0;
+const volatile __u32 gadget_buffer_bytes = 0;
+const volatile __u32 gadget_budget = 0;
 const volatile __u8 gadget_cgroup_v1 = 0;
 
 /*
@@ -211,6 +212,119 @@ static __always_inline __u64 gadget_current_cgroup_id(void)
 	return bpf_get_current_cgroup_id();
 }
 
+/*
+ * What a cgroup has had of what is shared out. The last quarter of the ring buffer
+ * is kept for those who did not fill the rest: once the backlog has come there, a
+ * cgroup may write a 64th of the buffer, and as much again after the reader has
+ * taken half a buffer. Thus one that makes records faster than they are read is cut
+ * off, while its neighbours' get through. Where there is room this isn't looked at.
+ * With a budget, a cgroup may make so many records a second, room or not.
+ */
+struct gadget_share {
+	__u64 read;    /* how far the reader had come when bytes was 0 */
+	__u64 bytes;   /* written since into the last quarter */
+	__u64 second;  /* when records was 0, ns since boot */
+	__u64 records; /* made since */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct gadget_share);
+} gadget_shares SEC(".maps");
+
+/* Records of a cgroup that were left out for the others' sake, only ever counting up. */
+struct gadget_excess {
+	__u64 crowded;	   /* the buffer was nearly full of its own */
+	__u64 over_budget; /* it had made too many in a second */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct gadget_excess);
+} gadget_excesses SEC(".maps");
+
+/* gadget_share_of returns what a cgroup has had, or NULL: then it may have more. */
+static __always_inline struct gadget_share *gadget_share_of(__u64 cgroup_id)
+{
+	struct gadget_share *share = bpf_map_lookup_elem(&gadget_shares, &cgroup_id);
+	struct gadget_share none = {};
+
+	if (share)
+		return share;
+	bpf_map_update_elem(&gadget_shares, &cgroup_id, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&gadget_shares, &cgroup_id);
+}
+
+/* gadget_excess_of returns the counters of a cgroup, or NULL if there are too many. */
+static __always_inline struct gadget_excess *gadget_excess_of(__u64 cgroup_id)
+{
+	struct gadget_excess *excess = bpf_map_lookup_elem(&gadget_excesses, &cgroup_id);
+	struct gadget_excess none = {};
+
+	if (excess)
+		return excess;
+	bpf_map_update_elem(&gadget_excesses, &cgroup_id, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&gadget_excesses, &cgroup_id);
+}
+
+/* gadget_over_budget says, and counts, that the task's cgroup has made too many records. */
+static __always_inline bool gadget_over_budget(void)
+{
+	__u64 cgroup_id = gadget_current_cgroup_id();
+	struct gadget_share *share = gadget_share_of(cgroup_id);
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct gadget_excess *excess;
+
+	if (!share)
+		return false;
+	if (now - share->second >= 1000000000) {
+		share->second = now;
+		share->records = 0;
+	}
+	__sync_fetch_and_add(&share->records, 1);
+	if (share->records <= gadget_budget)
+		return false;
+	excess = gadget_excess_of(cgroup_id);
+	if (excess)
+		__sync_fetch_and_add(&excess->over_budget, 1);
+	else
+		gadget_count_lost();
+	return true;
+}
+
+/*
+ * gadget_crowds_out says, and counts, that the task's cgroup has had its share of
+ * the last quarter of a ring, of which the reader has read so many bytes.
+ */
+static __always_inline bool gadget_crowds_out(__u64 read, __u64 size)
+{
+	__u64 cgroup_id = gadget_current_cgroup_id();
+	struct gadget_share *share = gadget_share_of(cgroup_id);
+	struct gadget_excess *excess;
+
+	if (!share)
+		return false;
+	if (!share->bytes || read - share->read >= gadget_buffer_bytes / 2) {
+		share->read = read;
+		share->bytes = size;
+		return false;
+	}
+	if (share->bytes < gadget_buffer_bytes / 64) {
+		__sync_fetch_and_add(&share->bytes, size);
+		return false;
+	}
+	excess = gadget_excess_of(cgroup_id);
+	if (excess)
+		__sync_fetch_and_add(&excess->crowded, 1);
+	else
+		gadget_count_lost();
+	return true;
+}
+
 /* gadget_skip_task says whether the shared parameters rule this task out. */
 static __always_inline bool gadget_skip_task(__u32 pid, __u32 tid, __u32 uid, const char *comm,
 					     __u64 cgroup_id)
@@ -276,31 +390,39 @@ static __always_inline __u64 gadget_mntns_id(struct task_struct *task)
 		bpf_get_current_comm((record)->comm, sizeof((record)->comm));                      \
 	})
 
+static __always_inline void gadget_emit_ring(void *ring, void *record, __u64 size)
+{
+	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	bool wake = (waiting ^ (waiting + size)) >= gadget_buffer_bytes / 16;
+
+	if (waiting >= gadget_buffer_bytes / 4 * 3 &&
+	    gadget_crowds_out(bpf_ringbuf_query(ring, BPF_RB_CONS_POS), size))
+		return;
+	if (bpf_ringbuf_output(ring, record, size, wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+		gadget_count_lost();
+}
+
+static __always_inline void gadget_emit_perf(void *ctx, void *buffer, void *record, __u64 size)
+{
+	if (bpf_perf_event_output(ctx, buffer, BPF_F_CURRENT_CPU, record, size))
+		gadget_count_lost();
+}
+
 /*
  * gadget_emit hands size bytes over to the reader, or counts the loss. The reader
- * is woken by the record with which the backlog passes a multiple of
- * gadget_wakeup_bytes, a power of two; for less it comes by itself soon. Waking it
- * with each record until it has come would cost more than all the rest.
+ * is woken by the record with which the backlog passes a multiple of a 16th of the
+ * buffer; for less it comes by itself soon. Waking it with each record until it
+ * has come would cost more than all the rest.
  * A macro, because a gadget without an event source has no gadget_events.
  */
 #define gadget_emit(ctx, record, size)                                                             \
 	({                                                                                         \
-		long err;                                                                          \
-                                                                                                   \
-		if (gadget_use_perf) {                                                             \
-			err = bpf_perf_event_output(ctx, &gadget_events, BPF_F_CURRENT_CPU,        \
-						    record, size);                                 \
-		} else {                                                                           \
-			__u64 waiting = bpf_ringbuf_query(&gadget_events, BPF_RB_AVAIL_DATA);      \
-                                                                                                   \
-			err = bpf_ringbuf_output(&gadget_events, record, size,                     \
-						 (waiting ^ (waiting + (size))) >=                 \
-							 gadget_wakeup_bytes                       \
-						     ? BPF_RB_FORCE_WAKEUP                         \
-						     : BPF_RB_NO_WAKEUP);                          \
-		}                                                                                  \
-		if (err)                                                                           \
-			gadget_count_lost();                                                       \
+		if (gadget_budget && gadget_over_budget())                                         \
+			;                                                                          \
+		else if (gadget_use_perf)                                                          \
+			gadget_emit_perf(ctx, &gadget_events, record, size);                       \
+		else                                                                               \
+			gadget_emit_ring(&gadget_events, record, size);                            \
 	})
 
 /* gadget_table_now returns the table of this interval. */

@@ -54,6 +54,9 @@ type Options struct {
 	// BufferSize is that of the kernel's event buffer in bytes if the client doesn't
 	// say; 0: tracer.DefaultBufferSize.
 	BufferSize int
+	// CgroupBudget is how many events a second one cgroup may make in one program; 0 is
+	// any number.
+	CgroupBudget uint32
 	// QueueSize bounds what waits for one client, in bytes; 0: DefaultQueueSize.
 	QueueSize int
 	// MaxRuns bounds the number of runs at a time; 0: DefaultMaxRuns.
@@ -85,8 +88,6 @@ type Agent struct {
 	unable []string
 	// stale says that the API server doesn't tell of pods.
 	stale atomic.Bool
-	// confined is what gadgets can't show because of where this process is.
-	confined confinement
 	// pair is the agent's certificate, nil if it needs none, and roots who may have
 	// signed the controller's.
 	pair  *pki.KeyPair

@@ -133,6 +133,6 @@ func (a *account) addKernel(p *program) {
 	if err != nil {
 		return
 	}
-	a.Kernel += lost.Records
+	a.Kernel += lost.Records + p.crowded.Load()
 	a.Skipped += lost.Skipped
 }

@@ -67,9 +67,6 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	if err := stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}}); err != nil {
 		return err
 	}
-	if err := a.tellConfinement(start.GetGadget(), stream.Send); err != nil {
-		return err
-	}
 	r := &run{stream: stream, member: m, told: &wire.Loss{}}
 	return r.serve(ctx)
 }
@@ -110,6 +107,7 @@ func (a *Agent) prepare(start *wire.Start) (*plan, error) {
 		Params:       start.GetParams(),
 		BufferSize:   int(min(start.GetBufferSize(), math.MaxInt)),
 		PerfBuffer:   start.GetPerfBuffer(),
+		Budget:       a.opts.CgroupBudget,
 		Alternatives: start.GetAlternatives(),
 		Interval:     time.Duration(start.GetInterval()),
 	}}
@@ -226,6 +224,9 @@ func (r *run) send() error {
 			if err := r.sendLoss(); err != nil {
 				return err
 			}
+			if err := r.member.tellExcess(time.Now(), false, r.sendNotice); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -255,7 +256,14 @@ func (r *run) sendLoss() error {
 	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Loss{Loss: loss}})
 }
 
+func (r *run) sendNotice(text string) error {
+	return r.stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Notice{Notice: &wire.Notice{Text: text}}})
+}
+
 func (r *run) sendEnd() error {
+	if err := r.member.tellExcess(time.Now(), true, r.sendNotice); err != nil {
+		return err
+	}
 	loss, err := r.member.loss()
 	if err != nil {
 		return grpcError(err, false)

@@ -65,8 +65,9 @@ type recorder struct {
 	over      bool
 	keep      func(record []byte) bool
 	keepUntil time.Time
-	// throttled is how many records were left out when that was last told.
-	throttled uint64
+	// throttled is how many records of which member were left out when that was last told.
+	throttled   uint64
+	throttledOf *member
 }
 
 func newRecorder(s *sessions, wanted session.Session) *recorder {
@@ -118,7 +119,7 @@ func (r *recorder) run(ctx context.Context) {
 			}
 			failure = r.ended()
 		case <-ticker.C:
-			r.tellThrottled()
+			r.tellThrottled(false)
 			if time.Now().After(r.keepUntil) {
 				r.keep = nil
 			}
@@ -201,6 +202,7 @@ func (r *recorder) drain(keep func(record []byte) bool) {
 	for p := range r.member.queue.batches {
 		r.record(p, keep)
 	}
+	r.tellThrottled(true)
 	r.settle()
 }
 
@@ -287,16 +289,25 @@ func (r *recorder) set(spec session.Session, phase wire.SessionState_Phase, reas
 	r.sessions.poke()
 }
 
-// tellThrottled says on the tape that records are left out.
-func (r *recorder) tellThrottled() {
-	loss := r.loss()
-	if loss.GetThrottled() <= r.throttled {
+// tellThrottled says on the tape that records are left out, and because of whom.
+func (r *recorder) tellThrottled(end bool) {
+	m := r.member
+	if m == nil {
 		return
 	}
-	left := loss.GetThrottled() - r.throttled
-	r.throttled = loss.GetThrottled()
-	r.tape.Notice(fmt.Sprintf("session %s is throttled: %d records were left out, %d in all; %s",
-		r.spec.Name, left, r.throttled, r.sessions.allowance(r.spec.Namespace)))
+	if r.throttledOf != m {
+		r.throttled, r.throttledOf = 0, m
+	}
+	left := m.queue.throttled.Load() - r.throttled
+	if left > 0 {
+		r.throttled += left
+		r.tape.Notice(fmt.Sprintf("session %s is throttled: %d records were left out; %s",
+			r.spec.Name, left, r.sessions.allowance(r.spec.Namespace)))
+	}
+	_ = m.tellExcess(time.Now(), end, func(text string) error {
+		r.tape.Notice(text)
+		return nil
+	})
 }
 
 // loss is what the session has lost since it began.

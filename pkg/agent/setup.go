@@ -60,8 +60,9 @@ type Setup struct {
 	Node string
 	// Sessions bound what trace sessions may take, which the API server tells of.
 	Sessions SessionLimits
-	// BufferSize, QueueSize, MaxRuns and Log are those of Options.
+	// BufferSize, QueueSize, MaxRuns, CgroupBudget and Log are those of Options.
 	BufferSize, QueueSize, MaxRuns int
+	CgroupBudget                   uint32
 	Log                            *slog.Logger
 }
 
@@ -83,7 +84,7 @@ func Prepare(setup Setup) (*Agent, error) {
 	}
 	a := New(Options{
 		Gadgets: catalog, Chooser: chooser, Types: kernel.Types{Source: kernel.Source{Release: chooser.Identity().Release}},
-		Node: setup.Node, BufferSize: setup.BufferSize, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, Sessions: setup.Sessions, Log: setup.Log,
+		Node: setup.Node, BufferSize: setup.BufferSize, QueueSize: setup.QueueSize, MaxRuns: setup.MaxRuns, CgroupBudget: setup.CgroupBudget, Sessions: setup.Sessions, Log: setup.Log,
 	})
 	a.setup, a.confined = setup, ownConfinement(setup.Enrolment != nil)
 	if err := a.prepareEnrolment(); err != nil {

@@ -54,6 +54,9 @@ type member struct {
 	begun                bool
 	baseline             tracer.Loss
 	unresolved, withheld uint64
+	// excess is what was left out because its makers made too much, excesses who they were.
+	excess   excess
+	excesses map[string]*excess
 	// final is what it has lost in all, when nothing is added any more.
 	final    *wire.Loss
 	finalErr error
@@ -109,7 +112,8 @@ func (m *member) count() (*wire.Loss, error) {
 	if err != nil {
 		return loss, err
 	}
-	loss.Kernel, loss.Skipped = lost.Records-m.baseline.Records, lost.Skipped-m.baseline.Skipped
+	loss.Kernel, loss.Skipped = lost.Records-m.baseline.Records+m.excess.Crowded, lost.Skipped-m.baseline.Skipped
+	loss.Throttled += m.excess.OverBudget
 	return loss, nil
 }
 

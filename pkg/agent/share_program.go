@@ -19,6 +19,7 @@ type source interface {
 	Run(ctx context.Context, h tracer.Handler) error
 	Choices() []tracer.Choice
 	Lost() (tracer.Loss, error)
+	Excesses(each func(cgroupID uint64, excess tracer.Excess)) error
 	SetContainer(cgroupID uint64, verdict tracer.Verdict) error
 	Mark() tracer.Mark
 	Passed(mark tracer.Mark) bool
@@ -52,6 +53,8 @@ type program struct {
 	// it did last; 0 when it doesn't any more.
 	pause  time.Duration
 	looked atomic.Int64
+	// crowded counts what the kernel left out in favour of others' records.
+	crowded atomic.Uint64
 
 	// wanted counts the members who have not left, asked are those who have come or left
 	// since somebody looked. programs.mu guards both.
@@ -66,12 +69,16 @@ type program struct {
 	take   func(record []byte)
 	union  *union
 	copied []byte
+	// excesses are what cgroups had made too much of when they were weighed.
+	excesses map[uint64]tracer.Excess
+	weighed  time.Time
 }
 
 func newProgram(s *programs, key string, plan *plan) *program {
 	p := &program{
 		programs: s, key: key, id: programID(plan.object.Spec.Name, key), plan: plan,
 		kind: plan.object.Spec.Source.Kind, wake: make(chan struct{}, 1), take: func([]byte) {},
+		excesses: map[uint64]tracer.Excess{},
 	}
 	if p.kind != gadget.Events {
 		p.pause = max(plan.interval(), tracer.DefaultInterval)
@@ -144,6 +151,9 @@ func (p *program) flush() {
 	for _, m := range p.members {
 		m.queue.refill(now)
 	}
+	if now.Sub(p.weighed) >= lossInterval {
+		p.weigh(now)
+	}
 }
 
 func (p *program) flushEvents(now time.Time) {
@@ -198,7 +208,12 @@ func (p *program) woken() { p.attend(false) }
 
 // attend sees to those who have come or left. The first come before there are records.
 func (p *program) attend(first bool) {
-	for _, r := range p.requests() {
+	requests := p.requests()
+	if len(requests) > 0 && !first {
+		// What was left out until now is not the newcomers'.
+		p.weigh(time.Now())
+	}
+	for _, r := range requests {
 		switch m := r.member; {
 		case r.left && m.stage == outside:
 			m.close(nil)
@@ -280,6 +295,7 @@ func (p *program) farewell(m *member) {
 
 // dismiss ends a member.
 func (p *program) dismiss(m *member, err error) {
+	p.weigh(time.Now())
 	p.part(m)
 	m.close(err)
 	p.members = slices.DeleteFunc(slices.Clone(p.members), func(other *member) bool { return other == m })
@@ -298,6 +314,9 @@ func (p *program) end(err error) {
 	asked := p.programs.close(p)
 	if p.kind == gadget.Events {
 		settle(lastHold, p.parties...)
+	}
+	if p.source != nil {
+		p.weigh(time.Now())
 	}
 	for _, m := range p.members {
 		p.part(m)

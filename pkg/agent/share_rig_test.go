@@ -24,11 +24,13 @@ func planOf(name string, kind gadget.SourceKind) *plan {
 // fakeSource is a gadget that records what the test says. It is driven by the test: Run
 // does one thing after the other.
 type fakeSource struct {
-	steps  chan func(h tracer.Handler)
-	err    error
-	lost   atomic.Uint64
-	drains int
-	closed chan struct{}
+	steps chan func(h tracer.Handler)
+	err   error
+	lost  atomic.Uint64
+	// excesses are what cgroups have made too much of.
+	excesses map[uint64]tracer.Excess
+	drains   int
+	closed   chan struct{}
 	// table are the rows that Peek finds.
 	table [][]byte
 	// last is done when the programs are detached.
@@ -60,6 +62,13 @@ func (f *fakeSource) Choices() []tracer.Choice { return nil }
 func (f *fakeSource) Lost() (tracer.Loss, error) {
 	lost := f.lost.Load()
 	return tracer.Loss{Records: lost, Skipped: 2 * lost}, nil
+}
+
+func (f *fakeSource) Excesses(each func(uint64, tracer.Excess)) error {
+	for id, e := range f.excesses {
+		each(id, e)
+	}
+	return nil
 }
 func (f *fakeSource) SetContainer(uint64, tracer.Verdict) error { return nil }
 func (f *fakeSource) Mark() tracer.Mark                         { f.drains = 0; return tracer.Mark{} }

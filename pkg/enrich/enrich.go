@@ -203,6 +203,17 @@ func (e *Enricher) visible(c *cgroup) bool {
 	return c.sight == shown || c.sight != hidden && e.all
 }
 
+// Maker says in which container a cgroup is, nil if in none or if that isn't known yet,
+// and whether its records may be seen.
+func (e *Enricher) Maker(cgroupID uint64) (c *container.Container, visible bool) {
+	e.Flush()
+	maker := e.meet(cgroupID)
+	if maker.subject != nil {
+		c = maker.subject.container
+	}
+	return c, e.visible(maker)
+}
+
 // count notes that a record of a cgroup was emitted.
 func (e *Enricher) count(c *cgroup, wanted bool) {
 	if wanted && c.sight != shown && c.sight != hidden {

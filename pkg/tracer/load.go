@@ -18,10 +18,13 @@ import (
 // The variables and maps that gadget.h declares for the tracer.
 const (
 	usePerfVariable    = "gadget_use_perf"
-	wakeupVariable     = "gadget_wakeup_bytes"
+	bufferVariable     = "gadget_buffer_bytes"
+	budgetVariable     = "gadget_budget"
 	filterVariable     = "gadget_filter_containers"
 	cgroupsVariable    = "gadget_cgroup_v1"
 	lostMap            = "gadget_lost"
+	sharesMap          = "gadget_shares"
+	excessesMap        = "gadget_excesses"
 	containersMap      = "gadget_containers"
 	tableMap           = "gadget_table"
 	perfWatermarkShare = 4
@@ -112,7 +115,14 @@ func (l *loader) prepareSource() error {
 	if err := l.set(cgroupsVariable, uint8(l.opts.Cgroups)); err != nil {
 		return err
 	}
+	if err := l.set(budgetVariable, l.opts.Budget); err != nil {
+		return err
+	}
 	source := l.coll.Maps[l.spec.Source.Map]
+	if l.spec.Source.Kind != gadget.Events {
+		delete(l.coll.Maps, sharesMap)
+		delete(l.coll.Maps, excessesMap)
+	}
 	switch l.spec.Source.Kind {
 	case gadget.Snapshot:
 		delete(l.coll.Maps, l.spec.Source.Map)
@@ -129,7 +139,7 @@ func (l *loader) prepareSource() error {
 	if err := l.set(usePerfVariable, l.usePerf); err != nil {
 		return err
 	}
-	return l.set(wakeupVariable, l.size/wakeupShare)
+	return l.set(bufferVariable, l.size)
 }
 
 func (l *loader) loadMaps() error {

@@ -28,8 +28,6 @@ const (
 	// flushRecords bounds what is handed out between two flushes: a buffer that is
 	// filled as fast as it is read is never empty.
 	flushRecords = 1 << 13
-	// wakeupShare of the buffer must be full before the kernel wakes the reader.
-	wakeupShare = 16
 )
 
 // Options say how to run a gadget. The zero value runs it as its author meant it.
@@ -54,6 +52,9 @@ type Options struct {
 	Interval time.Duration
 	// FilterContainers switches on the container filter; see Tracer.SetContainer.
 	FilterContainers bool
+	// Budget is how many events a second one cgroup may make, or they are left out and
+	// told by Excesses; 0 is any number.
+	Budget uint32
 	// Cgroups is the hierarchy that cgroup ids are of: the one in which this
 	// machine's containers are told apart.
 	Cgroups Cgroups

@@ -31,7 +31,8 @@ type Tracer struct {
 	choices  []Choice
 }
 
-// Loss is what did not reach the reader since the start. Both only grow.
+// Loss is what did not reach the reader since the start, but for what Excesses tells.
+// Both only grow.
 type Loss struct {
 	// Records could not be written, because the buffer or the table was full.
 	Records uint64
@@ -70,7 +71,7 @@ func Open(object *gadget.Object, opts Options) (*Tracer, error) {
 		t.attached = append(t.attached, attached...)
 		t.choices = append(t.choices, choice)
 	}
-	l.closeMaps(t.source.Map, lostMap, containersMap, tableMap)
+	l.closeMaps(t.source.Map, lostMap, excessesMap, containersMap, tableMap)
 	if t.source.Kind == gadget.Table {
 		t.table = t.maps[t.source.Map]
 		delete(t.maps, t.source.Map)
@@ -142,6 +143,34 @@ func (t *Tracer) Lost() (Loss, error) {
 		loss.Skipped += stats.RecursionMisses
 	}
 	return loss, nil
+}
+
+// Excess is how many events of one cgroup the kernel has left out since the start, so
+// that its neighbours' are not lost. Both only grow.
+type Excess struct {
+	// Crowded came when all but the last quarter of the ring buffer was taken, and the
+	// cgroup had had its share of that. A perf buffer is not shared out.
+	Crowded uint64
+	// OverBudget came after so many in a second as Options.Budget allows.
+	OverBudget uint64
+}
+
+// Excesses calls each with every cgroup that has made too many events.
+func (t *Tracer) Excesses(each func(cgroupID uint64, excess Excess)) error {
+	m := t.maps[excessesMap]
+	if m == nil {
+		return nil
+	}
+	var cgroupID uint64
+	var excess Excess
+	entries := m.Iterate()
+	for entries.Next(&cgroupID, &excess) {
+		each(cgroupID, excess)
+	}
+	if err := entries.Err(); err != nil {
+		return fmt.Errorf("reading which cgroups make too many events: %w", err)
+	}
+	return nil
 }
 
 // Verdict is what the container filter does with a cgroup's records.

@@ -33,6 +33,9 @@
 {{- with $pool.bufferSize }}
 - --buffer-size={{ int64 . }}
 {{- end }}
+{{- with $pool.cgroupBudget }}
+- --cgroup-budget={{ int64 . }}
+{{- end }}
 {{- with $pool.queueSize }}
 - --queue-size={{ int64 . }}
 {{- end }}
