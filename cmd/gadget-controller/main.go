@@ -83,6 +83,7 @@ func addLimits(flags *pflag.FlagSet, l *controller.Limits) {
 	flags.DurationVar(&l.MergeWindow, "merge-window", l.MergeWindow, "how long records wait for older ones of other nodes")
 	flags.DurationVar(&l.Linger, "linger", l.Linger, "how long a run waits for a client whose connection broke")
 	flags.DurationVar(&l.Stall, "stall", l.Stall, "how long a client may read nothing before it is cut off")
+	flags.DurationVar(&l.Recheck, "recheck", l.Recheck, "how often at least it is asked whether users may still see what they trace")
 }
 
 func newCheck() *cobra.Command {

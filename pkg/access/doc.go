@@ -9,6 +9,7 @@
 // tracesessions/stream in every namespace whose pods are asked for, and cluster-wide
 // to see all pods; creating clustertracesessions/stream to see what is outside of
 // pods. To read what a trace session has recorded is to get tracesessions/stream in its
-// namespace, or clustertracesessions/stream. Nothing is remembered, so a right that was
-// taken away is gone at once.
+// namespace, or clustertracesessions/stream. Nothing is remembered: who asks again
+// learns of a right that was taken away, a token that was revoked, a certificate that has
+// run out.
 package access

@@ -222,3 +222,42 @@ func TestRightsAreThoseOfTheImpersonated(t *testing.T) {
 	requireStatus(t, err, codes.PermissionDenied, `user "joe" may not trace`)
 	require.False(t, strings.Contains(err.Error(), "admin"))
 }
+
+// TestNothingIsRemembered: the same questions about the same call are asked again, and
+// have the answers of now.
+func TestNothingIsRemembered(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*cluster)
+		code   codes.Code
+		text   string
+	}{
+		{"nothing", func(*cluster) {}, codes.OK, ""},
+		{"token", func(c *cluster) { delete(c.tokens, "opss") }, codes.Unauthenticated, "doesn't accept the token"},
+		{"right", func(c *cluster) { delete(c.rights, "jane create tracesessions/stream shop/") }, codes.PermissionDenied, `user "jane" may not trace pods in namespace "shop"`},
+		{"right to be jane", func(c *cluster) { delete(c.rights, "ops impersonate users /jane") }, codes.PermissionDenied, `user "ops" may not impersonate users "jane"`},
+		{"API server", func(c *cluster) { c.down = errors.New("no route to host") }, codes.Unavailable, "no route to host"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := &cluster{
+				tokens: map[string]authenticationv1.TokenReviewStatus{"opss": token("ops")},
+				rights: map[string]bool{"ops impersonate users /jane": true, "jane create tracesessions/stream shop/": true},
+			}
+			gate, ctx := c.gate(), calling(t, "authorization", "Bearer opss", "impersonate-user", "jane")
+			ask := func() error {
+				caller, err := gate.Authenticate(ctx)
+				if err != nil {
+					return err
+				}
+				return gate.Trace(ctx, caller, &wire.Selector{Namespaces: []string{"shop"}})
+			}
+			require.NoError(t, ask())
+			test.change(c)
+			if test.code == codes.OK {
+				require.NoError(t, ask())
+				return
+			}
+			requireStatus(t, ask(), test.code, test.text)
+		})
+	}
+}

@@ -66,6 +66,8 @@ type Limits struct {
 	// Linger is how long a session waits for a client whose connection broke, Stall how
 	// long a client may read nothing.
 	Linger, Stall time.Duration
+	// Recheck is how often at least it is asked whether users may still see what they see.
+	Recheck time.Duration
 }
 
 // DefaultLimits are those that zero ones stand for.
@@ -73,7 +75,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Sessions: relay.DefaultMaxSessions, SessionsPerUser: relay.DefaultMaxSessionsPerCaller,
 		SessionMemory: relay.DefaultMemory, MergeMemory: relay.DefaultMergeMemory, MergeWindow: relay.DefaultWindow,
-		Linger: relay.DefaultLinger, Stall: relay.DefaultStall,
+		Linger: relay.DefaultLinger, Stall: relay.DefaultStall, Recheck: relay.DefaultRecheck,
 	}
 }
 
@@ -157,6 +159,7 @@ func prepare(ctx context.Context, opts Options, client kubernetes.Interface) (*c
 	c.relay = relay.New(relay.Options{
 		Fleet: c.fleet, Gate: c.gate, Log: opts.Log, MaxSessions: l.Sessions, MaxSessionsPerCaller: l.SessionsPerUser,
 		Memory: l.SessionMemory, MergeMemory: l.MergeMemory, Window: l.MergeWindow, Linger: l.Linger, Stall: l.Stall,
+		Recheck: l.Recheck,
 	})
 	c.enrolment = &enrolment{gate: c.gate, authority: c.authority, log: opts.Log}
 	return c, nil

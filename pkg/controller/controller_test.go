@@ -213,7 +213,8 @@ func TestControllerBringsClientsAndAgentsTogether(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	_, metrics := r.get("/metrics")
 	for _, want := range []string{
-		`nodegadget_relay_node_up{node="node1"} 1`, "nodegadget_relay_sessions 0", "nodegadget_relay_certificates_issued_total 2",
+		`nodegadget_relay_node_up{node="node1"} 1`, "nodegadget_relay_sessions 0", `nodegadget_relay_streams_withdrawn_total{reason="right"} 0`,
+		"nodegadget_relay_certificates_issued_total 2",
 		"nodegadget_relay_certificate_expiry_seconds", "nodegadget_relay_build_info", "process_resident_memory_bytes",
 	} {
 		require.Contains(t, metrics, want)

@@ -21,7 +21,7 @@ import (
 type metrics struct {
 	*controller
 
-	sessions, lingering, records, lost, cutOff, up, certificate, issued, refused, info *prometheus.Desc
+	sessions, lingering, records, lost, cutOff, withdrawn, up, certificate, issued, refused, info *prometheus.Desc
 }
 
 func newMetrics(c *controller) *metrics {
@@ -35,6 +35,7 @@ func newMetrics(c *controller) *metrics {
 		records:     desc("records_total", "Records that agents sent."),
 		lost:        desc("lost_records_total", "Records that were dropped because a client did not read."),
 		cutOff:      desc("clients_cut_off_total", "Clients that were given up because they did not read."),
+		withdrawn:   desc("streams_withdrawn_total", "Streams that were ended because their callers may not see them any more, or nobody said so for too long.", "reason"),
 		up:          desc("node_up", "Whether there is a connection to the node's agent.", "node"),
 		certificate: desc("certificate_expiry_seconds", "Unix time at which the controller's certificate expires."),
 		issued:      desc("certificates_issued_total", "Certificates issued to agents."),
@@ -51,8 +52,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	counter := func(desc *prometheus.Desc, value uint64) {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value))
+	counter := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
 	}
 	stats := m.relay.Stats()
 	gauge(m.sessions, float64(stats.Sessions))
@@ -60,6 +61,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(m.records, stats.Records)
 	counter(m.lost, stats.Lost)
 	counter(m.cutOff, stats.CutOff)
+	counter(m.withdrawn, stats.Denied, "right")
+	counter(m.withdrawn, stats.Void, "credentials")
+	counter(m.withdrawn, stats.Unanswered, "unanswered")
 	counter(m.issued, m.enrolment.issued.Load())
 	counter(m.refused, m.enrolment.refused.Load())
 	for _, node := range stats.Nodes {

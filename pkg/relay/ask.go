@@ -162,12 +162,19 @@ type Stats struct {
 	// Records were received from agents, Lost had no room because a client didn't read.
 	// CutOff counts the clients that were given up for that reason.
 	Records, Lost, CutOff uint64
-	Nodes                 []NodeStats
+	// Denied, Void and Unanswered count the streams that were ended because a right was
+	// withdrawn, because the caller's credentials count no longer, and because the API
+	// server didn't say for too long.
+	Denied, Void, Unanswered uint64
+	Nodes                    []NodeStats
 }
 
 // Stats returns the relay's counters, for metrics.
 func (r *Relay) Stats() Stats {
-	stats := Stats{Records: r.records.Load(), CutOff: r.cutOff.Load()}
+	stats := Stats{
+		Records: r.records.Load(), CutOff: r.cutOff.Load(),
+		Denied: r.withdrawn.denied.Load(), Void: r.withdrawn.void.Load(), Unanswered: r.withdrawn.unanswered.Load(),
+	}
 	r.mu.Lock()
 	stats.Lost, stats.Sessions = r.lost.Load(), len(r.sessions)
 	for _, s := range r.sessions {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,10 +97,14 @@ func (s *session) detach(a *attachment) {
 }
 
 // serve sends the session to the client until it is over or the stream breaks. The
-// messages of first are sent before.
+// messages of first are sent before. Meanwhile the caller's rights are watched.
 func (s *session) serve(stream serverStream, received <-chan *wire.RunRequest, a *attachment, first []*wire.RunResponse) error {
 	defer s.detach(a)
 	defer context.AfterFunc(a.ctx, s.box.wake)()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watchRights(a) })
+	defer watching.Wait()
+	defer a.cancel(nil)
 	sent := make(chan error, 1)
 	go func() { sent <- s.send(stream, a, first) }()
 	for {

@@ -38,6 +38,8 @@ type box struct {
 	closed bool
 	// err is how the stream ends when everything is sent.
 	err error
+	// withheld is how it ends without being sent another message.
+	withheld error
 }
 
 type entry struct {
@@ -142,6 +144,24 @@ func (b *box) close(err error) {
 	b.news.Broadcast()
 }
 
+// withdraw says that nobody gets what is in the box, nor anything that comes.
+func (b *box) withdraw(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.withheld = err
+	if !b.closed {
+		b.closed, b.err = true, err
+	}
+	b.news.Broadcast()
+}
+
+// withdrawn says whether the client was denied what is in the box.
+func (b *box) withdrawn() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.withheld != nil
+}
+
 // next waits for the first message that has not been sent. When there is none and
 // won't be, done is true. The context's end must be followed by wake.
 func (b *box) next(ctx context.Context) (message *wire.RunResponse, done bool, err error) {
@@ -149,7 +169,10 @@ func (b *box) next(ctx context.Context) (message *wire.RunResponse, done bool, e
 	defer b.mu.Unlock()
 	for {
 		if ctx.Err() != nil {
-			return nil, false, ctx.Err()
+			return nil, false, context.Cause(ctx)
+		}
+		if b.withheld != nil {
+			return nil, true, b.withheld
 		}
 		if b.sent+1-b.first < uint64(len(b.entries)) {
 			e := b.entries[b.sent+1-b.first]

@@ -18,6 +18,9 @@
 // and counted too. Records are copied once, and are looked at only where the schema
 // says their time is.
 //
+// A client's rights are asked for when its stream begins, and again and again while it
+// lasts. Without them it is sent nothing more, and its session ends.
+//
 // Reading a trace session is a run as well, whose start has an attach: agents send what
 // they have retained of it instead of running something. Until every node has sent all
 // of that, the merger waits for each of them whatever the window is, and then tells the

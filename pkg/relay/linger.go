@@ -33,14 +33,15 @@ func (s *session) orphaned(left time.Time) bool {
 	return time.Since(left) > opts.OwnerLinger
 }
 
-// linger keeps what has not arrived at the client for a while, when the session is over.
+// linger keeps what has not arrived at the client for a while, when the session is over,
+// unless the client may not see it any more.
 func (s *session) linger() {
 	s.relay.over(s)
 	defer s.relay.forget(s)
 	deadline := time.Now().Add(s.relay.opts.Linger)
 	ticker := time.NewTicker(min(lossInterval, s.relay.opts.Linger))
 	defer ticker.Stop()
-	for {
+	for !s.box.withdrawn() {
 		select {
 		case <-s.relay.closing:
 			return

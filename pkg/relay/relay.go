@@ -27,6 +27,8 @@ const (
 	DefaultLinger               = 90 * time.Second // an API server that restarts is away for a minute
 	DefaultOwnerLinger          = 15 * time.Second
 	DefaultStall                = 30 * time.Second
+	DefaultRecheck              = time.Minute
+	DefaultUnanswered           = 15 * time.Minute // an API server that is away for ten ends nothing
 	DefaultMaxSessions          = 32
 	DefaultMaxSessionsPerCaller = 8
 )
@@ -64,6 +66,12 @@ type Options struct {
 	OwnerLinger time.Duration
 	// Stall is how long a client may read nothing; 0: DefaultStall.
 	Stall time.Duration
+	// Recheck is how often at least it is asked whether the caller of a run that goes on
+	// may still see it; 0: DefaultRecheck.
+	Recheck time.Duration
+	// Unanswered is how long a run goes on after the last yes when the API server doesn't
+	// say; 0: DefaultUnanswered, or twice Recheck if that is longer.
+	Unanswered time.Duration
 	// MaxSessions bounds the sessions at a time, MaxSessionsPerCaller those of one
 	// caller; 0: DefaultMaxSessions and DefaultMaxSessionsPerCaller.
 	MaxSessions, MaxSessionsPerCaller int
@@ -78,6 +86,8 @@ func (o *Options) complete() {
 	setDefault(&o.Linger, DefaultLinger)
 	setDefault(&o.OwnerLinger, DefaultOwnerLinger)
 	setDefault(&o.Stall, DefaultStall)
+	setDefault(&o.Recheck, DefaultRecheck)
+	setDefault(&o.Unanswered, max(DefaultUnanswered, 2*o.Recheck))
 	setDefault(&o.MaxSessions, DefaultMaxSessions)
 	setDefault(&o.MaxSessionsPerCaller, DefaultMaxSessionsPerCaller)
 	if o.Log == nil {
@@ -104,6 +114,7 @@ type Relay struct {
 	// records counts what agents sent, lost what clients had no room for in sessions
 	// that are over, cutOff the clients that were given up.
 	records, lost, cutOff atomic.Uint64
+	withdrawn             withdrawals
 
 	mu sync.Mutex
 	// sessions are those that go on, done those whose last messages are kept, oldest first.

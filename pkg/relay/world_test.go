@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/test/bufconn"
 
 	"nodegadget.dev/pkg/access"
@@ -48,14 +50,20 @@ type world struct {
 	// rights are "user namespace" for pods, and "user host" for the rest; to read what
 	// trace sessions recorded, "user read namespace" and "user read host".
 	rights map[string]bool
-	away   bool
+	// void are tokens that count for nothing.
+	void map[string]bool
+	// away says that the API server can't be reached, silent that it answers no review.
+	away, silent bool
+	// shown is the certificate that clients show, signed by users; nil: none.
+	shown *x509.Certificate
+	users *x509.CertPool
 }
 
 // newWorld has user "admin", who may everything, and "jane", who may trace in "shop".
 // A user's token is their name.
 func newWorld(tb testing.TB, opts Options) *world {
 	tb.Helper()
-	w := &world{tb: tb, agents: map[string]*fakeAgent{}, rights: map[string]bool{"admin ": true, "admin host": true, "jane shop": true}}
+	w := &world{tb: tb, agents: map[string]*fakeAgent{}, void: map[string]bool{}, users: x509.NewCertPool(), rights: map[string]bool{"admin ": true, "admin host": true, "jane shop": true}}
 	var err error
 	w.authority, err = pki.NewAuthority()
 	require.NoError(tb, err)
@@ -67,7 +75,12 @@ func newWorld(tb testing.TB, opts Options) *world {
 		return pki.ClientConfig(own.GetClientCertificate, roots, identity), err
 	})
 	tb.Cleanup(w.fleet.Close)
-	opts.Fleet, opts.Gate = w.fleet, access.New(access.Options{Client: w.kubernetes(), Namespace: "nodegadget"})
+	opts.Fleet, opts.Gate = w.fleet, access.New(access.Options{
+		Client: w.kubernetes(), Namespace: "nodegadget",
+		ClientCA: func() (x509.VerifyOptions, bool) {
+			return x509.VerifyOptions{Roots: w.users, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, true
+		},
+	})
 	w.relay = New(opts)
 	w.serve()
 	return w
@@ -89,8 +102,12 @@ func (w *world) kubernetes() *fake.Clientset {
 	client := fake.NewClientset()
 	client.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
-		review.Status = authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: review.Spec.Token}}
-		return true, review, nil
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		review.Status = authenticationv1.TokenReviewStatus{
+			Authenticated: !w.void[review.Spec.Token], User: authenticationv1.UserInfo{Username: review.Spec.Token},
+		}
+		return true, review, w.problem()
 	})
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
 		w.mu.Lock()
@@ -112,9 +129,17 @@ func (w *world) kubernetes() *fake.Clientset {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		review.Status.Allowed = w.rights[review.Spec.User+" "+what]
-		return true, review, nil
+		return true, review, w.problem()
 	})
 	return client
+}
+
+// problem is why the API server answers no review.
+func (w *world) problem() error {
+	if w.silent {
+		return errors.New("connection refused")
+	}
+	return nil
 }
 
 // setAway says whether the API server can't be reached.
@@ -122,6 +147,12 @@ func (w *world) setAway(away bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.away = away
+}
+
+func (w *world) setSilent(silent bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.silent = silent
 }
 
 func (w *world) allow(right string, allowed bool) {
@@ -133,7 +164,7 @@ func (w *world) allow(right string, allowed bool) {
 // serve serves the relay and connects to it, until the test ends.
 func (w *world) serve() {
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(ServerOptions()...)
+	server := grpc.NewServer(append(ServerOptions(), grpc.StreamInterceptor(w.show))...)
 	wire.RegisterRelayServer(server, w.relay)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -151,6 +182,26 @@ func (w *world) serve() {
 		server.Stop()
 		require.NoError(w.tb, <-served)
 	})
+}
+
+// showing is a stream whose client has shown a certificate.
+type showing struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *showing) Context() context.Context { return s.ctx }
+
+// show serves a stream as if its client had shown w's certificate.
+func (w *world) show(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	w.mu.Lock()
+	shown := w.shown
+	w.mu.Unlock()
+	if shown != nil {
+		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{shown}}
+		stream = &showing{stream, peer.NewContext(stream.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: state}})}
+	}
+	return handler(service, stream)
 }
 
 // agent serves an agent on loopback, with mutual TLS, and makes it part of the fleet.
