@@ -4,6 +4,8 @@ package client
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -83,9 +85,12 @@ func TestForgottenSessionIsBegunAnew(t *testing.T) {
 
 func TestVerdictsAreNotRetried(t *testing.T) {
 	for code, want := range map[codes.Code]string{
-		codes.PermissionDenied: "not yours", codes.Unauthenticated: "not yours", codes.Internal: "not yours", codes.ResourceExhausted: "not yours",
+		codes.PermissionDenied: "not yours", codes.Unauthenticated: "resuming the run: not yours", codes.Internal: "not yours", codes.ResourceExhausted: "not yours",
 	} {
-		r := &relay{acts: []act{{answers: []*wire.RunResponse{session("s")}, end: status.Error(code, "not yours")}}}
+		r := &relay{acts: []act{
+			{answers: []*wire.RunResponse{session("s")}, end: status.Error(code, "not yours")},
+			{end: status.Error(code, "not yours")},
+		}}
 		run, err := connectRelay(t, r, RelayOptions{}).Run(t.Context(), &wire.Start{})
 		require.NoError(t, err)
 		_, err = drain(t, run)
@@ -97,6 +102,28 @@ func TestVerdictsAreNotRetried(t *testing.T) {
 		_, err = drain(t, run)
 		require.EqualError(t, err, "resuming the run: not yours", "the same when resuming")
 	}
+}
+
+// TestNewTokens: a token that has run out meanwhile is replaced by the one that there is
+// then, and nothing is missed.
+func TestNewTokens(t *testing.T) {
+	r := &relay{acts: []act{
+		{answers: []*wire.RunResponse{from(0, 1, session("s", "a")), from(1, 2, headerOf("a"))}, end: status.Error(codes.Unauthenticated, "the token has run out")},
+		{answers: []*wire.RunResponse{from(0, 2, session("s", "a")), from(1, 3, end(0, nil)), from(0, 4, end(0, nil))}},
+	}}
+	tokens := 0
+	run, err := connectRelay(t, r, RelayOptions{Headers: func(context.Context) (http.Header, error) {
+		tokens++
+		return http.Header{"Authorization": {fmt.Sprint("Bearer ", tokens)}}, nil
+	}}).Run(t.Context(), &wire.Start{})
+	require.NoError(t, err)
+	got, err := drain(t, run)
+	require.NoError(t, err)
+	require.Contains(t, got, "the token has run out; going on with those that there are now")
+	require.True(t, run.Ended())
+	require.Zero(t, run.Missed())
+	require.EqualValues(t, 2, r.requests[1].GetResume().GetAfter())
+	require.Equal(t, []string{"Bearer 2"}, r.headers[1].Get("authorization"))
 }
 
 func TestResumingEnds(t *testing.T) {

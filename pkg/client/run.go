@@ -219,7 +219,8 @@ func (r *Run) sendStop() {
 // the number of its node. After the end of all it returns io.EOF.
 //
 // When a relay's connection breaks, it returns a notice of that, and goes on with
-// another connection when it is called again.
+// another connection when it is called again. So it does, with the credentials that
+// there are then, when those that the run began with have run out.
 func (r *Run) Next() (*wire.RunResponse, error) {
 	for {
 		if len(r.pending) > 0 {
@@ -247,16 +248,22 @@ func (r *Run) Next() (*wire.RunResponse, error) {
 	}
 }
 
-// failed decides whether an error is the end, or only a broken connection.
+// failed decides whether an error is the end, or only a broken connection or a token that
+// has run out.
 func (r *Run) failed(err error) (*wire.RunResponse, error) {
 	if errors.Is(err, io.EOF) {
 		return nil, io.EOF
 	}
-	text := r.conn.wrap("", err)
-	if r.conn.relay == nil || status.Code(err) != codes.Unavailable {
+	text, code := r.conn.wrap("", err), status.Code(err)
+	void := code == codes.Unauthenticated
+	if r.conn.relay == nil || code != codes.Unavailable && !void {
 		return nil, text
 	}
 	r.broken = newOutage(text, r.conn.retry)
+	if void {
+		// Many tokens last for minutes, and each stream asks for the one that is valid now.
+		return notice(fmt.Sprintf("%v; going on with those that there are now", text)), nil
+	}
 	r.missed.Breaks++
 	return notice(fmt.Sprintf("connection lost: %v; connecting again", text)), nil
 }
