@@ -18,9 +18,9 @@ const installed = "nodegadget"
 // repository has the image under test.
 const repository = "nodegadget.test/nodegadget"
 
-// values are what differs from the chart's: where the image comes from, and the
-// capability that containers which run tests often lack themselves. No kernel of
-// these tests needs it.
+// values are what differs from the chart's: where the image comes from, the
+// capability that containers which run tests often lack themselves, which no kernel of
+// these tests needs, and how soon a right is missed that was taken away.
 const values = `
 image:
   repository: ` + repository + `
@@ -30,6 +30,8 @@ agent:
   capabilities: [BPF, PERFMON]
   sessions:
     files: {enabled: true, path: ` + filesDir + `}
+controller:
+  extraArgs: [--recheck=2s]
 rbac:
   connect:
     - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: ` + tracers + `}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -72,6 +73,32 @@ func testRoles(t *testing.T, s *suite) {
 	refused(t, tracer, "session", "logs", "everything", "--cluster")
 	s.runAs(t, node, "session", "delete", "everything", "--cluster")
 	s.runAs(t, tracer, "session", "delete", "execs", "-n", mine)
+	s.takeRight(t, tracer, mine, "tom")
+}
+
+// takeRight takes a tracer's right away while they trace and while they read a session,
+// which ends both.
+func (s *suite) takeRight(t *testing.T, kubeconfig, namespace, user string) {
+	t.Helper()
+	s.runAs(t, kubeconfig, "trace", "exec", "-n", namespace, "--detach", "--name", "last")
+	runs := []*trace{
+		s.traceAs(t, kubeconfig, "trace", "exec", "-n", namespace),
+		s.traceAs(t, kubeconfig, "session", "logs", "last", "-f", "-n", namespace),
+	}
+	mine := func(e line) bool { return e.Namespace == namespace }
+	for _, tr := range runs {
+		tr.await(5, mine)
+	}
+	require.NoError(t, s.Client.RbacV1().RoleBindings(namespace).Delete(t.Context(), user, metav1.DeleteOptions{}))
+	for _, tr := range runs {
+		select {
+		case <-tr.ended:
+		case <-time.After(patience):
+			t.Fatalf("the run goes on\n%s", tr.said)
+		}
+		require.Error(t, tr.err)
+		require.Contains(t, tr.said.String(), "a right was withdrawn")
+	}
 }
 
 // awaitLogs returns when a session has recorded something, as its reader sees it.
