@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -16,11 +17,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"nodegadget.dev/pkg/api/apitest"
 	"nodegadget.dev/pkg/container"
 )
 
@@ -104,11 +104,11 @@ func (f *follower) await(t *testing.T, calls ...string) {
 }
 
 // follow runs an informer until the test ends.
-func follow(t *testing.T, s *server) *follower {
+func follow(t *testing.T, s *apitest.Server) *follower {
 	t.Helper()
 	f := &follower{pods: map[string]container.Pod{}}
 	informer, err := New(Options{
-		Config: s.config(), Node: "node1", Set: f.set, Drop: f.drop, Stale: f.stale,
+		Config: s.Config(), Node: "node1", Set: f.set, Drop: f.drop, Stale: f.stale,
 		MaxBackoff: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&f.log, nil)),
 	})
 	require.NoError(t, err)
@@ -121,7 +121,7 @@ func follow(t *testing.T, s *server) *follower {
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		s.stop()
+		s.Stop()
 	})
 	return f
 }
@@ -145,12 +145,29 @@ func ownedBy(p *metav1.PartialObjectMetadata, kind, name string) *metav1.Partial
 	return p
 }
 
+// resource is the path of what is followed.
+const resource = "/api/v1/pods"
+
+// newServer is an API server that wants to be asked for the metadata of node1's pods.
+func newServer(t *testing.T, protobuf, streams bool) *apitest.Server {
+	return apitest.New(t, apitest.Options{
+		Kinds: map[string]string{resource: "Pod"}, Protobuf: protobuf, Streams: streams,
+		Check: func(request *http.Request) error {
+			only, accept := request.URL.Query().Get("fieldSelector"), request.Header.Get("Accept")
+			if only != "spec.nodeName=node1" || !strings.Contains(accept, "protobuf;as=PartialObjectMetadata") || !strings.Contains(accept, "json;as=PartialObjectMetadata") {
+				return fmt.Errorf("asked for %q as %q", only, accept)
+			}
+			return nil
+		},
+	})
+}
+
 // everyServer runs a test against the protocol's variants.
-func everyServer(t *testing.T, test func(*testing.T, *server)) {
-	for _, media := range []string{mediaJSON, mediaProtobuf} {
+func everyServer(t *testing.T, test func(*testing.T, *apitest.Server)) {
+	for _, protobuf := range []bool{false, true} {
 		for _, streams := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, streams %v", media, streams), func(t *testing.T) {
-				test(t, newServer(t, media, streams))
+			t.Run(fmt.Sprintf("protobuf %v, streams %v", protobuf, streams), func(t *testing.T) {
+				test(t, newServer(t, protobuf, streams))
 			})
 		}
 	}
@@ -158,10 +175,10 @@ func everyServer(t *testing.T, test func(*testing.T, *server)) {
 
 // TestInformer: what there is, what is new, what changes, what goes.
 func TestInformer(t *testing.T) {
-	everyServer(t, func(t *testing.T, s *server) {
+	everyServer(t, func(t *testing.T, s *apitest.Server) {
 		cart := ownedBy(pod("cart-1", "1", "app", "cart", "pod-template-hash", "7d9f8"), "ReplicaSet", "cart-7d9f8")
-		s.put(cart)
-		s.put(pod("db-0", "2"))
+		s.Put(resource, cart)
+		s.Put(resource, pod("db-0", "2"))
 		f := follow(t, s)
 		f.await(t, "set cart-1 db-0", "stale false")
 		require.Equal(t, map[string]container.Pod{
@@ -172,24 +189,24 @@ func TestInformer(t *testing.T) {
 			"2": {Namespace: "shop", Name: "db-0", UID: "2"},
 		}, f.pods)
 
-		s.put(pod("new", "3", "a", "b"))
+		s.Put(resource, pod("new", "3", "a", "b"))
 		f.await(t, "set new")
 		changed := cart.DeepCopy()
 		changed.Labels["app"] = "canary"
-		s.put(changed)
+		s.Put(resource, changed)
 		f.await(t, "set cart-1")
 		require.Equal(t, "canary", f.pods["1"].Labels["app"])
 
 		// Most news are of statuses, and nothing here.
 		again := changed.DeepCopy()
 		again.Annotations = nil
-		s.put(again)
-		s.remove("db-0")
+		s.Put(resource, again)
+		s.Remove(resource, "shop", "db-0")
 		f.await(t, "drop 2")
 
 		// Recreated under the same name.
-		s.remove("new")
-		s.put(pod("new", "4"))
+		s.Remove(resource, "shop", "new")
+		s.Put(resource, pod("new", "4"))
 		f.await(t, "drop 3", "set new")
 		require.Equal(t, []string{"1", "4"}, slices.Sorted(maps.Keys(f.pods)))
 	})
@@ -198,17 +215,17 @@ func TestInformer(t *testing.T) {
 // TestServerThatIsAway: what is known is kept and said to be stale. What was missed
 // is told when the server is back, and only that.
 func TestServerThatIsAway(t *testing.T) {
-	everyServer(t, func(t *testing.T, s *server) {
-		s.put(pod("a", "1"))
-		s.put(pod("b", "2"))
+	everyServer(t, func(t *testing.T, s *apitest.Server) {
+		s.Put(resource, pod("a", "1"))
+		s.Put(resource, pod("b", "2"))
 		f := follow(t, s)
 		f.await(t, "set a b", "stale false")
-		for range 2 {
-			s.stop()
+		for round := range 2 {
+			s.Stop()
 			f.await(t, "stale true")
 			require.Len(t, f.pods, 2)
-			s.put(pod("a", "1", "round", fmt.Sprint(s.version)))
-			s.start()
+			s.Put(resource, pod("a", "1", "round", fmt.Sprint(round)))
+			s.Start()
 			// The watch goes on, or all is listed again: either order is right.
 			var got []string
 			require.Eventually(t, func() bool { got = append(got, f.taken()...); return len(got) == 2 }, 10*time.Second, 2*time.Millisecond)
@@ -220,17 +237,17 @@ func TestServerThatIsAway(t *testing.T) {
 
 // TestServerThatForgot what was new lists everything again.
 func TestServerThatForgot(t *testing.T) {
-	everyServer(t, func(t *testing.T, s *server) {
-		s.put(pod("a", "1"))
-		s.put(pod("b", "2"))
+	everyServer(t, func(t *testing.T, s *apitest.Server) {
+		s.Put(resource, pod("a", "1"))
+		s.Put(resource, pod("b", "2"))
 		f := follow(t, s)
 		f.await(t, "set a b", "stale false")
-		s.stop()
+		s.Stop()
 		f.await(t, "stale true")
-		s.remove("a")
-		s.put(pod("c", "3"))
-		s.forget()
-		s.start()
+		s.Remove(resource, "shop", "a")
+		s.Put(resource, pod("c", "3"))
+		s.Forget()
+		s.Start()
 		var got []string
 		require.Eventually(t, func() bool {
 			got = append(got, f.taken()...)
@@ -243,27 +260,27 @@ func TestServerThatForgot(t *testing.T) {
 
 // TestServerThatIsntThereYet, or that refuses: that is said at once, and why is logged.
 func TestServerThatIsntThereYet(t *testing.T) {
-	s := newServer(t, mediaProtobuf, true)
-	s.stop()
+	s := newServer(t, true, true)
+	s.Stop()
 	f := follow(t, s)
 	f.await(t, "stale true")
-	s.refuseWith(apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", fmt.Errorf("no such right")))
-	s.start()
+	s.Forbid("no such right")
+	s.Start()
 	time.Sleep(100 * time.Millisecond)
 	require.Empty(t, f.taken())
-	s.put(pod("a", "1"))
-	s.refuseWith(nil)
+	s.Put(resource, pod("a", "1"))
+	s.Forbid("")
 	f.await(t, "set a", "stale false")
-	s.refuseWith(apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", fmt.Errorf("no such right")))
-	s.stop()
-	s.start()
+	s.Forbid("no such right")
+	s.Stop()
+	s.Start()
 	f.await(t, "stale true")
 }
 
 // TestRefusalIsLogged with its reason, once.
 func TestRefusalIsLogged(t *testing.T) {
-	s := newServer(t, mediaJSON, false)
-	s.refuseWith(apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", fmt.Errorf("no such right")))
+	s := newServer(t, false, false)
+	s.Forbid("no such right")
 	f := follow(t, s)
 	f.await(t, "stale true")
 	time.Sleep(100 * time.Millisecond)
@@ -274,10 +291,10 @@ func TestRefusalIsLogged(t *testing.T) {
 
 // TestOptions are checked before anything is asked.
 func TestOptions(t *testing.T) {
-	s := newServer(t, mediaJSON, false)
-	_, err := New(Options{Config: s.config()})
+	s := newServer(t, false, false)
+	_, err := New(Options{Config: s.Config()})
 	require.EqualError(t, err, "following pods: the node's name isn't known")
-	config := s.config()
+	config := s.Config()
 	config.Host = "::"
 	_, err = New(Options{Config: config, Node: "node1"})
 	require.ErrorContains(t, err, "making a client of the API server: ")
