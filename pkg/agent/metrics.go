@@ -37,7 +37,7 @@ func newMetrics(a *Agent) *metrics {
 		lost:       desc("lost_records_total", "Records that were lost, by the stage that had no room.", "gadget", "stage"),
 		skipped:    desc("skipped_program_runs_total", "Runs of programs that the kernel left out.", "gadget"),
 		unresolved: desc("unresolved_records_total", "Records whose container did not come to be known in time, and what became of them.", "gadget", "fate"),
-		throttled:  desc("throttled_records_total", "Records that were left out because their session, or its namespace, made more than it may.", "gadget"),
+		throttled:  desc("throttled_records_total", "Records that were left out because their session, its namespace, or their cgroup made more than it may.", "gadget"),
 		loaded:     desc("gadgets_loaded", "Gadgets that are loaded; runs that ask the same of the kernel share one."),
 		active:     desc("runs", "Runs that are on."),
 		programs:   desc("bpf_programs", "eBPF programs that are loaded."),

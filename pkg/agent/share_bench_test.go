@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,15 +181,17 @@ func BenchmarkShareOfFlood(b *testing.B) {
 		name    string
 		members int
 		start   func(i int) *wire.Start
+		budget  uint32
 	}{
-		{"nobody", 0, nil},
-		{"1 member", 1, all},
-		{"16 members, a pod each", 16, func(i int) *wire.Start { return start("", fmt.Sprint("cart-", i)) }},
-		{"16 members, all pods", 16, all},
-		{"16 members, all pods, their own filters", 16, func(i int) *wire.Start { return start(fmt.Sprintf("fd >= %d", -i-1)) }},
+		{"nobody", 0, nil, 0},
+		{"1 member", 1, all, 0},
+		{"1 member, a budget", 1, all, math.MaxUint32},
+		{"16 members, a pod each", 16, func(i int) *wire.Start { return start("", fmt.Sprint("cart-", i)) }, 0},
+		{"16 members, all pods", 16, all, 0},
+		{"16 members, all pods, their own filters", 16, func(i int) *wire.Start { return start(fmt.Sprintf("fd >= %d", -i-1)) }, 0},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			n := newTestNode(b, Options{BufferSize: 64 << 20})
+			n := newTestNode(b, Options{BufferSize: 64 << 20, CgroupBudget: bench.budget})
 			var dirs []string
 			for i := range 16 {
 				dirs = append(dirs, n.container("shop", fmt.Sprint("cart-", i), "web", nil).dir)

@@ -3348,8 +3348,8 @@ type Loss struct {
 	Unresolved uint64 `protobuf:"varint,5,opt,name=unresolved,proto3" json:"unresolved,omitempty"`
 	// Records that were not sent for that reason: the run must not see every container.
 	Withheld uint64 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`
-	// Records of a trace session that were left out because it, or its namespace, makes
-	// more a second than it may.
+	// Records that were left out because their session, its namespace, or the cgroup that
+	// made them makes more a second than it may.
 	Throttled     uint64 `protobuf:"varint,7,opt,name=throttled,proto3" json:"throttled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
