@@ -88,6 +88,8 @@ type Agent struct {
 	unable []string
 	// stale says that the API server doesn't tell of pods.
 	stale atomic.Bool
+	// confined is what gadgets can't show because of where this process is.
+	confined confinement
 	// pair is the agent's certificate, nil if it needs none, and roots who may have
 	// signed the controller's.
 	pair  *pki.KeyPair

@@ -67,6 +67,9 @@ func (a *Agent) run(stream grpc.BidiStreamingServer[wire.RunRequest, wire.RunRes
 	if err := stream.Send(&wire.RunResponse{Response: &wire.RunResponse_Header{Header: header}}); err != nil {
 		return err
 	}
+	if err := a.tellConfinement(start.GetGadget(), stream.Send); err != nil {
+		return err
+	}
 	r := &run{stream: stream, member: m, told: &wire.Loss{}}
 	return r.serve(ctx)
 }
