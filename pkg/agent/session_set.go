@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -128,9 +129,9 @@ func (s *sessions) arrange(ctx context.Context, wanted []session.Session) {
 	}
 	s.last = wanted
 	s.admit(wanted)
-	here := map[apitypes.UID]bool{}
+	here, namespaces := map[apitypes.UID]bool{}, map[string]bool{}
 	for i := range wanted {
-		here[wanted[i].UID] = true
+		here[wanted[i].UID], namespaces[wanted[i].Namespace] = true, true
 		s.tell(ctx, wanted[i])
 	}
 	for uid, r := range s.recorders {
@@ -138,8 +139,15 @@ func (s *sessions) arrange(ctx context.Context, wanted []session.Session) {
 			s.end(uid, r)
 		}
 	}
+	s.forget(namespaces, time.Now())
 	s.schedule(ctx)
 	s.prune(wanted)
+}
+
+// forget drops the buckets of namespaces without sessions. One that isn't full yet is kept,
+// or who makes sessions anew again and again could make any number of records.
+func (s *sessions) forget(namespaces map[string]bool, now time.Time) {
+	maps.DeleteFunc(s.rates, func(namespace string, b *bucket) bool { return !namespaces[namespace] && b.full(now) })
 }
 
 // prune removes files of sessions that are no more, if files have become too many.

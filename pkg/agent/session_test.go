@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -246,6 +247,21 @@ func TestSessionsHaveLimits(t *testing.T) {
 }
 
 // TestSessionsAreReported reads the reports as the controller does.
+// TestBucketsOfGoneNamespacesAreForgotten once they are full again.
+func TestBucketsOfGoneNamespacesAreForgotten(t *testing.T) {
+	s := newSessions(New(Options{Gadgets: catalog(t)}), SessionLimits{Rate: 100})
+	for _, namespace := range []string{"spent", "idle", "there"} {
+		s.buckets(namespace)
+	}
+	drainBucket(s.rates["spent"])
+	names := func() []string { return slices.Sorted(maps.Keys(s.rates)) }
+	now := time.Now()
+	s.forget(map[string]bool{"there": true}, now)
+	require.Equal(t, []string{"spent", "there"}, names())
+	s.forget(map[string]bool{"there": true}, now.Add(2*time.Second))
+	require.Equal(t, []string{"there"}, names())
+}
+
 func TestSessionsAreReported(t *testing.T) {
 	n := newTestNode(t, Options{})
 	defer n.endSessions()

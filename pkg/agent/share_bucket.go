@@ -43,6 +43,12 @@ func (b *bucket) take(n int64) int64 {
 	return n - missing
 }
 
+// full says whether nobody has taken a token for so long that it can't hold more.
+func (b *bucket) full(now time.Time) bool {
+	b.refill(now)
+	return b.tokens.Load() >= b.burst
+}
+
 // giveBack returns tokens that were of no use.
 func (b *bucket) giveBack(n int64) { b.tokens.Add(n) }
 
