@@ -22,6 +22,10 @@ type target struct {
 	agent   string
 	btf     string
 	cluster clusterFlags
+	// containers are followed where one machine is asked and pods were selected; sockets
+	// are where their runtime listens, none for the usual places.
+	containers bool
+	sockets    []string
 }
 
 // clustered says whether a cluster is asked, not one machine.
@@ -32,6 +36,7 @@ func (t *target) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&t.local, "local", false, "this machine, without a cluster")
 	flags.StringVar(&t.agent, "agent", "", "the machine of the agent at this address (unix:///path)")
 	flags.StringVar(&t.btf, "btf", "", "BTF of this kernel: a file, a directory, a bundle, or the URL of a BTF service (with --local)")
+	flags.StringSliceVar(&t.sockets, "runtime-socket", nil, "where the container runtime listens (with --local; default: the usual places)")
 }
 
 func (t *target) check() error {
@@ -41,6 +46,9 @@ func (t *target) check() error {
 	if t.btf != "" && !t.local {
 		return usagef("--btf goes with --local: an agent has its own")
 	}
+	if len(t.sockets) > 0 && !t.local {
+		return usagef("--runtime-socket goes with --local: an agent has its own")
+	}
 	return nil
 }
 
@@ -49,7 +57,7 @@ func (t *target) check() error {
 // the cluster's relay. Call the function at the end.
 func (t *target) connect(ctx context.Context) (*client.Conn, func(), error) {
 	if t.local {
-		return connectLocal(t.btf)
+		return t.connectLocal(ctx)
 	}
 	var conn *client.Conn
 	var err error
@@ -64,21 +72,27 @@ func (t *target) connect(ctx context.Context) (*client.Conn, func(), error) {
 	return conn, func() { conn.Close() }, nil
 }
 
-func connectLocal(btf string) (*client.Conn, func(), error) {
-	local, err := agent.Prepare(agent.Setup{BTF: btf})
+func (t *target) connectLocal(ctx context.Context) (*client.Conn, func(), error) {
+	local, err := agent.Prepare(agent.Setup{BTF: t.btf, Containers: t.containers, RuntimeSockets: t.sockets})
 	if err != nil {
 		return nil, nil, err
 	}
-	server := agent.NewServer(local)
+	if t.containers {
+		if err := local.Announce(ctx); err != nil {
+			local.Close()
+			return nil, nil, err
+		}
+	}
 	listener := bufconn.Listen(pipeSize)
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// Serve ends when stop, below, is called, and only then.
-		_ = server.Serve(listener)
+		// What goes wrong while it serves its only client learns.
+		_ = local.Serve(serving, listener)
 	}()
 	stop := func() {
-		server.Stop()
+		cancel()
 		<-done
 		local.Close()
 	}

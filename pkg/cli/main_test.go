@@ -133,6 +133,7 @@ func TestUsersMistakesGetOneLineThatHelps(t *testing.T) {
 		{"trace open --agent tcp://node:80", 2, `agent address "tcp://node:80" is not of the form unix:///path/to/socket`},
 		{"trace open --agent", 2, "flag needs an argument: --agent (see: kubectl-gadget trace open --help)"},
 		{"trace open --agent " + absent + " --btf x", 2, "--btf goes with --local: an agent has its own"},
+		{"trace open --agent " + absent + " --runtime-socket x", 2, "--runtime-socket goes with --local: an agent has its own"},
 		{"trace open --local --btf /nonexistent/x.btf", 1, "reading BTF given by --btf: /nonexistent/x.btf: not there (want a BTF file"},
 		{"catalog --agent " + absent, 1, "there is no such socket; start one with: gadget-agent serve"},
 		{"inspect trace open --agent " + absent, 1, "there is no such socket; start one with: gadget-agent serve"},

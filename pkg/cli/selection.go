@@ -95,6 +95,7 @@ func (s *selection) check(o *runOptions) error {
 	if !o.clustered() && !s.any() {
 		return nil
 	}
+	o.containers = !o.clustered()
 	o.selector = &wire.Selector{Namespaces: s.namespaces, Pods: s.pods, Containers: s.containers, Labels: s.labels, Host: s.host}
 	switch {
 	case s.allNamespaces:

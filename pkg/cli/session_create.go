@@ -52,7 +52,7 @@ func (d *detached) addSession(flags *pflag.FlagSet, when string) {
 
 // notDetached are flags about what is shown, or about a run that somebody looks at.
 var notDetached = []string{
-	"fields", "sort", "max-entries", "timeout", "max-events", "fail-on-loss", "alternative", "perf-buffer", "verbose", "local", "agent", "btf",
+	"fields", "sort", "max-entries", "timeout", "max-events", "fail-on-loss", "alternative", "perf-buffer", "verbose", "local", "agent", "btf", "runtime-socket",
 }
 
 // names says whether the mode is one that prints names of objects.
@@ -91,7 +91,7 @@ func insteadOf(flag string) string {
 	switch flag {
 	case "timeout":
 		return "see --ttl"
-	case "local", "agent", "btf":
+	case "local", "agent", "btf", "runtime-socket":
 		return "it is made in a cluster"
 	case "alternative", "perf-buffer", "verbose":
 		return "leave it out"

@@ -38,6 +38,7 @@ func TestCluster(t *testing.T) {
 		{"SameName", testSameName},
 		{"Restart", testRestart},
 		{"Selectors", testSelectors},
+		{"Local", testLocal},
 		{"LiveLabels", testLiveLabels},
 		{"Host", testHost},
 		{"Tenants", testTenants},
