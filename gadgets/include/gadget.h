@@ -227,9 +227,10 @@ struct gadget_share {
 	__u64 records; /* made since */
 };
 
+/* Each CPU keeps up to 128 free entries for itself, so that fewer would be forgotten early. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 4096);
 	__type(key, __u64);
 	__type(value, struct gadget_share);
 } gadget_shares SEC(".maps");
