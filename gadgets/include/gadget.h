@@ -176,6 +176,17 @@ static __always_inline void gadget_count_lost(void)
 		*lost += 1;
 }
 
+/* gadget_entry returns the entry of key, made from fresh if it is new, or NULL if the map is full. */
+static __always_inline void *gadget_entry(void *map, const void *key, const void *fresh)
+{
+	void *entry = bpf_map_lookup_elem(map, key);
+
+	if (entry)
+		return entry;
+	bpf_map_update_elem(map, key, fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(map, key);
+}
+
 /* gadget_cgroup_v1_id is the id of the task's cgroup in a controller's own hierarchy. */
 static __always_inline __u64 gadget_cgroup_v1_id(struct task_struct *task)
 {
@@ -251,25 +262,17 @@ struct {
 /* gadget_share_of returns what a cgroup has had, or NULL: then it may have more. */
 static __always_inline struct gadget_share *gadget_share_of(__u64 cgroup_id)
 {
-	struct gadget_share *share = bpf_map_lookup_elem(&gadget_shares, &cgroup_id);
 	struct gadget_share none = {};
 
-	if (share)
-		return share;
-	bpf_map_update_elem(&gadget_shares, &cgroup_id, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&gadget_shares, &cgroup_id);
+	return gadget_entry(&gadget_shares, &cgroup_id, &none);
 }
 
 /* gadget_excess_of returns the counters of a cgroup, or NULL if there are too many. */
 static __always_inline struct gadget_excess *gadget_excess_of(__u64 cgroup_id)
 {
-	struct gadget_excess *excess = bpf_map_lookup_elem(&gadget_excesses, &cgroup_id);
 	struct gadget_excess none = {};
 
-	if (excess)
-		return excess;
-	bpf_map_update_elem(&gadget_excesses, &cgroup_id, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&gadget_excesses, &cgroup_id);
+	return gadget_entry(&gadget_excesses, &cgroup_id, &none);
 }
 
 /* gadget_over_budget says, and counts, that the task's cgroup has made too many records. */
@@ -444,11 +447,7 @@ static __always_inline void *gadget_table_entry(void *table, const void *key, co
 
 	if (!table)
 		return NULL;
-	entry = bpf_map_lookup_elem(table, key);
-	if (entry)
-		return entry;
-	bpf_map_update_elem(table, key, fresh, BPF_NOEXIST);
-	entry = bpf_map_lookup_elem(table, key);
+	entry = gadget_entry(table, key, fresh);
 	if (!entry)
 		gadget_count_lost();
 	return entry;
