@@ -224,16 +224,17 @@ static __always_inline __u64 gadget_current_cgroup_id(void)
 }
 
 /*
- * What a cgroup has had of what is shared out. The last quarter of the ring buffer
- * is kept for those who did not fill the rest: once the backlog has come there, a
- * cgroup may write a 64th of the buffer, and as much again after the reader has
- * taken half a buffer. Thus one that makes records faster than they are read is cut
- * off, while its neighbours' get through. Where there is room this isn't looked at.
+ * What a cgroup has had of what is shared out. The last 16th of the ring buffer is
+ * kept for those who did not fill the rest: once the backlog has come there, a
+ * cgroup may write a 16th of that, and as much again after the reader has taken
+ * half a buffer. Thus one that makes records faster than they are read is cut off,
+ * while its neighbours' get through. Where there is room this isn't looked at. To
+ * keep more would cost a lone flood records that the whole buffer just holds.
  * With a budget, a cgroup may make so many records a second, room or not.
  */
 struct gadget_share {
 	__u64 read;    /* how far the reader had come when bytes was 0 */
-	__u64 bytes;   /* written since into the last quarter */
+	__u64 bytes;   /* written since into the last 16th */
 	__u64 second;  /* when records was 0, ns since boot */
 	__u64 records; /* made since */
 };
@@ -302,7 +303,7 @@ static __always_inline bool gadget_over_budget(void)
 
 /*
  * gadget_crowds_out says, and counts, that the task's cgroup has had its share of
- * the last quarter of a ring, of which the reader has read so many bytes.
+ * the last 16th of a ring, of which the reader has read so many bytes.
  */
 static __always_inline bool gadget_crowds_out(__u64 read, __u64 size)
 {
@@ -317,7 +318,7 @@ static __always_inline bool gadget_crowds_out(__u64 read, __u64 size)
 		share->bytes = size;
 		return false;
 	}
-	if (share->bytes < gadget_buffer_bytes / 64) {
+	if (share->bytes < gadget_buffer_bytes / 256) {
 		__sync_fetch_and_add(&share->bytes, size);
 		return false;
 	}
@@ -399,7 +400,7 @@ static __always_inline void gadget_emit_ring(void *ring, void *record, __u64 siz
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
 	bool wake = (waiting ^ (waiting + size)) >= gadget_buffer_bytes / 16;
 
-	if (waiting >= gadget_buffer_bytes / 4 * 3 &&
+	if (waiting >= gadget_buffer_bytes / 16 * 15 &&
 	    gadget_crowds_out(bpf_ringbuf_query(ring, BPF_RB_CONS_POS), size))
 		return;
 	if (bpf_ringbuf_output(ring, record, size, wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))

@@ -148,7 +148,7 @@ func (t *Tracer) Lost() (Loss, error) {
 // Excess is how many events of one cgroup the kernel has left out since the start, so
 // that its neighbours' are not lost. Both only grow.
 type Excess struct {
-	// Crowded came when all but the last quarter of the ring buffer was taken, and the
+	// Crowded came when all but the last 16th of the ring buffer was taken, and the
 	// cgroup had had its share of that. A perf buffer is not shared out.
 	Crowded uint64
 	// OverBudget came after so many in a second as Options.Budget allows.

@@ -49,12 +49,12 @@ func TestFloodLeavesRoomForNeighbours(t *testing.T) {
 	needRoot(t)
 	loud, quiet := makeCgroup(t), makeCgroup(t)
 	loudID, quietID := cgroupID(t, loud), cgroupID(t, quiet)
-	tr := opensOf(t, tracer.Options{BufferSize: 256 << 10})
+	tr := opensOf(t, tracer.Options{BufferSize: 1 << 20})
 	if tr.UsesPerfBuffer() {
 		t.Skip("needs ring buffers: this kernel has only perf buffers, which are not shared out")
 	}
-	// A 64th of the buffer holds so few.
-	const flood, few = 5000, 30
+	// A 256th of the buffer holds so few.
+	const flood, few = 15000, 30
 	runInCgroup(t, loud, tool(t), "flood", "open", strconv.Itoa(flood))
 	runInCgroup(t, quiet, tool(t), "flood", "open", strconv.Itoa(few))
 	excess := excesses(t, tr)
@@ -74,7 +74,7 @@ func TestShareIsGrantedAnew(t *testing.T) {
 	needRoot(t)
 	loud := makeCgroup(t)
 	id := cgroupID(t, loud)
-	tr := opensOf(t, tracer.Options{BufferSize: 256 << 10})
+	tr := opensOf(t, tracer.Options{BufferSize: 1 << 20})
 	if tr.UsesPerfBuffer() {
 		t.Skip("needs ring buffers: this kernel has only perf buffers, which are not shared out")
 	}
@@ -85,7 +85,7 @@ func TestShareIsGrantedAnew(t *testing.T) {
 		<-gate
 		done <- tr.Run(ctx, tracer.Handler{Record: func([]byte) { seen++ }, Flush: func() {}})
 	}()
-	const flood, more = 5000, 500
+	const flood, more = 15000, 500
 	runInCgroup(t, loud, tool(t), "flood", "open", strconv.Itoa(flood))
 	before := excesses(t, tr)[id].Crowded
 	close(gate)
