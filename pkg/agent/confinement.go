@@ -66,7 +66,7 @@ func (a *Agent) examineConfinement(f *wire.Finding) {
 	if !a.confines(f.GetGadget()) {
 		return
 	}
-	f.Severity = severityRestricted
+	f.Severity = wire.SeverityRestricted
 	f.Problem += "; " + a.confined.problem
 	f.Remedy = strings.TrimPrefix(f.Remedy+"; "+a.confined.remedy, "; ")
 }

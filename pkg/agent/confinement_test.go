@@ -68,7 +68,7 @@ func TestConfinedAgentSaysSo(t *testing.T) {
 			require.NotContains(t, f.GetProblem(), n.agent.confined.problem)
 			continue
 		}
-		require.EqualValues(t, severityRestricted, f.GetSeverity())
+		require.EqualValues(t, wire.SeverityRestricted, f.GetSeverity())
 		require.Equal(t, "attached as iter=iter; "+n.agent.confined.problem, f.GetProblem())
 		require.Equal(t, n.agent.confined.remedy, f.GetRemedy())
 	}

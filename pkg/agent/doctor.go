@@ -20,13 +20,6 @@ import (
 	"nodegadget.dev/pkg/wire"
 )
 
-// The severities of a finding.
-const (
-	severityFine = iota + 1
-	severityRestricted
-	severityBroken
-)
-
 // doctorLifetime is how long findings are believed: looking means loading every gadget.
 const doctorLifetime = 2 * time.Minute
 
@@ -90,9 +83,9 @@ func finding(severity uint32, problem, remedy string) []*wire.Finding {
 
 func (a *Agent) examineTypes() []*wire.Finding {
 	if a.untyped == nil {
-		return finding(severityFine, a.opts.Types.Source.String(), "")
+		return finding(wire.SeverityFine, a.opts.Types.Source.String(), "")
 	}
-	return finding(severityBroken, a.opts.Types.Source.String(), remedy(a.untyped))
+	return finding(wire.SeverityBroken, a.opts.Types.Source.String(), remedy(a.untyped))
 }
 
 func (a *Agent) examineRights() []*wire.Finding {
@@ -101,22 +94,22 @@ func (a *Agent) examineRights() []*wire.Finding {
 	var findings []*wire.Finding
 	switch missing := own.missing(release); {
 	case err != nil:
-		findings = finding(severityRestricted, err.Error(), "")
+		findings = finding(wire.SeverityRestricted, err.Error(), "")
 	case len(missing) > 0:
-		findings = finding(severityBroken, fmt.Sprintf("the agent lacks %s; it has %s", strings.Join(missing, ", "), own),
+		findings = finding(wire.SeverityBroken, fmt.Sprintf("the agent lacks %s; it has %s", strings.Join(missing, ", "), own),
 			"give the agent's container "+strings.Join(missing, ", "))
 	case older(release, 5, 11) && !own.has(unix.CAP_SYS_RESOURCE):
-		findings = finding(severityRestricted, "without CAP_SYS_RESOURCE kernels before 5.11 may have too little locked memory for maps",
+		findings = finding(wire.SeverityRestricted, "without CAP_SYS_RESOURCE kernels before 5.11 may have too little locked memory for maps",
 			"give the agent's container CAP_SYS_RESOURCE")
 	default:
-		findings = finding(severityFine, "capabilities: "+own.String(), "")
+		findings = finding(wire.SeverityFine, "capabilities: "+own.String(), "")
 	}
 	if _, err := os.Stat(tracepoints); err != nil {
-		findings = append(findings, finding(severityRestricted, fmt.Sprintf("no tracefs: %v", err),
+		findings = append(findings, finding(wire.SeverityRestricted, fmt.Sprintf("no tracefs: %v", err),
 			"mount -t tracefs tracefs /sys/kernel/tracing on the node, and mount that into the agent's container")...)
 	}
 	if a.opts.Heartbeat == nil && a.beatless != nil {
-		findings = append(findings, finding(severityRestricted, "it isn't watched whether events flow: "+a.beatless.Error(), remedy(a.beatless))...)
+		findings = append(findings, finding(wire.SeverityRestricted, "it isn't watched whether events flow: "+a.beatless.Error(), remedy(a.beatless))...)
 	}
 	return findings
 }
@@ -124,9 +117,9 @@ func (a *Agent) examineRights() []*wire.Finding {
 func (a *Agent) examineContainers() []*wire.Finding {
 	switch {
 	case a.blind != nil:
-		return finding(severityBroken, "containers aren't known: "+brief(a.blind), remedy(a.blind))
+		return finding(wire.SeverityBroken, "containers aren't known: "+brief(a.blind), remedy(a.blind))
 	case a.opts.Containers == nil:
-		return finding(severityRestricted, errNoContainers.Error(), "start the agent with --containers")
+		return finding(wire.SeverityRestricted, errNoContainers.Error(), "start the agent with --containers")
 	}
 	var findings []*wire.Finding
 	name := a.opts.Containers.Stats().Resolver
@@ -135,12 +128,12 @@ func (a *Agent) examineContainers() []*wire.Finding {
 		if strings.Contains(name, "permission denied") {
 			remedy = "let the agent's user connect to the socket"
 		}
-		findings = finding(severityRestricted, "of containers only ids are known: "+name, remedy)
+		findings = finding(wire.SeverityRestricted, "of containers only ids are known: "+name, remedy)
 	} else {
-		findings = finding(severityFine, "container runtime: "+name, "")
+		findings = finding(wire.SeverityFine, "container runtime: "+name, "")
 	}
 	if a.stale.Load() {
-		findings = append(findings, finding(severityRestricted, "labels and owners of pods may be out of date: the API server doesn't answer", "see the agent's log")...)
+		findings = append(findings, finding(wire.SeverityRestricted, "labels and owners of pods may be out of date: the API server doesn't answer", "see the agent's log")...)
 	}
 	return findings
 }
@@ -148,15 +141,15 @@ func (a *Agent) examineContainers() []*wire.Finding {
 // examineGadget loads a gadget with all its hooks, for a moment.
 func (a *Agent) examineGadget(ctx context.Context, name string) *wire.Finding {
 	choices, err := a.try(ctx, name)
-	f := &wire.Finding{Gadget: name, Severity: severityFine}
+	f := &wire.Finding{Gadget: name, Severity: wire.SeverityFine}
 	if err != nil {
-		f.Severity, f.Problem, f.Remedy = severityBroken, brief(err), oneLine(a.gadgetRemedy(name, err))
+		f.Severity, f.Problem, f.Remedy = wire.SeverityBroken, brief(err), oneLine(a.gadgetRemedy(name, err))
 		return f
 	}
 	var used, lacking []string
 	for _, c := range choices {
 		if c.Alternative == "" {
-			f.Severity = severityRestricted
+			f.Severity = wire.SeverityRestricted
 			lacking = append(lacking, c.Group)
 			continue
 		}

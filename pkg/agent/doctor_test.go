@@ -26,7 +26,7 @@ func TestDoctorOnThisMachine(t *testing.T) {
 	for _, f := range response.GetFindings() {
 		require.NotEmpty(t, f.GetProblem())
 		require.NotContains(t, f.GetProblem()+f.GetRemedy(), "\n")
-		if f.GetSeverity() > severityFine {
+		if f.GetSeverity() > wire.SeverityFine {
 			require.NotEmpty(t, f.GetRemedy(), f.GetProblem())
 		}
 		byGadget[f.GetGadget()] = f
@@ -34,7 +34,7 @@ func TestDoctorOnThisMachine(t *testing.T) {
 	for _, name := range n.agent.opts.Gadgets.Names() {
 		require.Contains(t, byGadget, name)
 	}
-	require.EqualValues(t, severityFine, byGadget["trace_exec"].GetSeverity(), byGadget["trace_exec"])
+	require.EqualValues(t, wire.SeverityFine, byGadget["trace_exec"].GetSeverity(), byGadget["trace_exec"])
 	require.Contains(t, byGadget["trace_exec"].GetProblem(), "attached as exec=")
 	require.Contains(t, byGadget["trace_exec"].GetProblem(), "failed=")
 	// It leaves nothing behind, and is not asked again at once.
@@ -59,7 +59,7 @@ func TestDoctorWithoutTypes(t *testing.T) {
 	require.NoError(t, err)
 	broken := 0
 	for _, f := range response.GetFindings() {
-		if f.GetSeverity() == severityBroken && f.GetGadget() != "" {
+		if f.GetSeverity() == wire.SeverityBroken && f.GetGadget() != "" {
 			broken++
 			require.Contains(t, f.GetProblem(), "no BTF for kernel ")
 			require.Contains(t, f.GetRemedy(), "name this kernel's BTF with --btf")
@@ -76,7 +76,7 @@ func TestFindingsAreKeptForAWhile(t *testing.T) {
 		looks := 0
 		look := func() []*wire.Finding {
 			looks++
-			return finding(severityFine, "all is\nwell", "")
+			return finding(wire.SeverityFine, "all is\nwell", "")
 		}
 		require.Nil(t, d.last())
 		for range 3 {

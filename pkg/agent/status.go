@@ -85,7 +85,7 @@ func (a *Agent) judge() []string {
 func unsupportedBy(findings []*wire.Finding) []string {
 	var names []string
 	for _, f := range findings {
-		if f.GetGadget() != "" && f.GetSeverity() == severityBroken {
+		if f.GetGadget() != "" && f.GetSeverity() == wire.SeverityBroken {
 			names = append(names, f.GetGadget())
 		}
 	}

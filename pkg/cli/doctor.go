@@ -24,14 +24,7 @@ import (
 const examineTimeout = 45 * time.Second
 
 // severities are the words for wire.Finding's.
-var severities = map[uint32]string{severityFine: "fine", severityRestricted: "restricted", severityBroken: "doesn't work"}
-
-// The severities of wire.Finding.
-const (
-	severityFine = iota + 1
-	severityRestricted
-	severityBroken
-)
+var severities = map[uint32]string{wire.SeverityFine: "fine", wire.SeverityRestricted: "restricted", wire.SeverityBroken: "doesn't work"}
 
 // nodeFindings is what doctor shows of a node. Its texts are safe to print.
 type nodeFindings struct {
@@ -75,7 +68,7 @@ func (e *problemsError) Error() string {
 func newProblemsError(all []nodeFindings) error {
 	e := &problemsError{all: len(all)}
 	for _, n := range all {
-		broken := func(f finding) bool { return f.level >= severityBroken }
+		broken := func(f finding) bool { return f.level >= wire.SeverityBroken }
 		if n.Error != "" || slices.ContainsFunc(n.Findings, broken) {
 			e.nodes++
 		}
@@ -170,7 +163,7 @@ type findingGroup []finding
 func (n *nodeFindings) groups() []findingGroup {
 	var groups []findingGroup
 	for _, f := range n.Findings {
-		if f.level == severityFine {
+		if f.level == wire.SeverityFine {
 			continue
 		}
 		at := slices.IndexFunc(groups, func(g findingGroup) bool { return g[0].Remedy == f.Remedy })
