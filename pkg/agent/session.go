@@ -65,9 +65,8 @@ type recorder struct {
 	over      bool
 	keep      func(record []byte) bool
 	keepUntil time.Time
-	// throttled is how many records of which member were left out when that was last told.
-	throttled   uint64
-	throttledOf *member
+	// throttled is how many records of the present member were left out when that was last told.
+	throttled uint64
 }
 
 func newRecorder(s *sessions, wanted session.Session) *recorder {
@@ -176,7 +175,7 @@ func (r *recorder) replace(next *member) error {
 		r.keep, r.keepUntil = after, time.Now().Add(overlap)
 	}
 	r.mu.Lock()
-	r.member, r.header = next, header
+	r.member, r.header, r.throttled = next, header, 0
 	if r.began.IsZero() {
 		r.began = time.Now()
 	}
@@ -295,11 +294,7 @@ func (r *recorder) tellThrottled(end bool) {
 	if m == nil {
 		return
 	}
-	if r.throttledOf != m {
-		r.throttled, r.throttledOf = 0, m
-	}
-	left := m.queue.throttled.Load() - r.throttled
-	if left > 0 {
+	if left := m.queue.throttled.Load() - r.throttled; left > 0 {
 		r.throttled += left
 		r.tape.Notice(fmt.Sprintf("session %s is throttled: %d records were left out; %s",
 			r.spec.Name, left, r.sessions.allowance(r.spec.Namespace)))

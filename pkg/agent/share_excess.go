@@ -26,11 +26,6 @@ func grown(now, before tracer.Excess) tracer.Excess {
 	return tracer.Excess{Crowded: now.Crowded - before.Crowded, OverBudget: now.OverBudget - before.OverBudget}
 }
 
-func (e *excess) add(more tracer.Excess) {
-	e.Crowded += more.Crowded
-	e.OverBudget += more.OverBudget
-}
-
 // weigh finds out which cgroups have made too many records, and charges what the kernel
 // has left out to those who would have got it, and to nobody else.
 func (p *program) weigh(now time.Time) {
@@ -90,8 +85,17 @@ func (m *member) charge(maker string, more tracer.Excess) {
 	if m.excesses[maker] == nil {
 		m.excesses[maker] = &excess{}
 	}
-	m.excesses[maker].add(more)
-	m.excess.add(more)
+	m.excesses[maker].Crowded += more.Crowded
+	m.excesses[maker].OverBudget += more.OverBudget
+}
+
+// excess is all that a member has not got for that reason. mu is held.
+func (m *member) excess() (sum tracer.Excess) {
+	for _, e := range m.excesses {
+		sum.Crowded += e.Crowded
+		sum.OverBudget += e.OverBudget
+	}
+	return sum
 }
 
 // tellExcess says who made too much since that was last told, which is soon enough for each

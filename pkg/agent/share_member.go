@@ -54,8 +54,8 @@ type member struct {
 	begun                bool
 	baseline             tracer.Loss
 	unresolved, withheld uint64
-	// excess is what was left out because its makers made too much, excesses who they were.
-	excess   excess
+	// excesses are what was left out because its makers, by what they are called, made
+	// too much.
 	excesses map[string]*excess
 	// final is what it has lost in all, when nothing is added any more.
 	final    *wire.Loss
@@ -112,8 +112,9 @@ func (m *member) count() (*wire.Loss, error) {
 	if err != nil {
 		return loss, err
 	}
-	loss.Kernel, loss.Skipped = lost.Records-m.baseline.Records+m.excess.Crowded, lost.Skipped-m.baseline.Skipped
-	loss.Throttled += m.excess.OverBudget
+	excess := m.excess()
+	loss.Kernel, loss.Skipped = lost.Records-m.baseline.Records+excess.Crowded, lost.Skipped-m.baseline.Skipped
+	loss.Throttled += excess.OverBudget
 	return loss, nil
 }
 
